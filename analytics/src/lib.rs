@@ -1,0 +1,1 @@
+//! Merges counters, detects attacks, plans and announces rules.

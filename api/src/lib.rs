@@ -1,0 +1,1 @@
+//! The program: serves, decodes, replays; REST.

@@ -1,0 +1,1 @@
+//! Load, capacity and speed measurements.

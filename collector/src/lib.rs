@@ -1,0 +1,3 @@
+//! Receives, decodes and counts flow telemetry: one thread a shard, from the socket to the snapshot.
+
+pub mod exporter;

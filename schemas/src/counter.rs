@@ -1,0 +1,213 @@
+//! What a shard tells the analysts: counts of a target in slots of 100 ms, and how its exporters fare.
+
+use serde::{Deserialize, Serialize};
+
+use crate::flow::Version;
+use crate::ledger::Ledger;
+use crate::net::{Address, Prefix};
+use crate::time::Timestamp;
+
+/// Length of a slot in milliseconds; slot n holds the traffic of `[n × 100, n × 100 + 100)` unix milliseconds.
+pub const SLOT_MILLISECONDS: u64 = 100;
+
+/// Which way the traffic goes, seen from the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Towards the target.
+    Incoming,
+    /// From the target.
+    Outgoing,
+}
+
+/// Whose traffic is counted: a host or a prefix, and one direction of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    /// A host, or the prefix that is summed.
+    pub prefix: Prefix,
+    /// The direction.
+    pub direction: Direction,
+}
+
+macro_rules! volume {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Traffic of one target in one span of time, sampling undone; octets are IP octets.
+        ///
+        /// Values are real numbers, since a flow of 60 s leaves a 600th of itself in each slot.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+        pub struct Volume { $($(#[$doc])* pub $name: f32,)* }
+
+        impl std::ops::AddAssign<&Volume> for Volume {
+            fn add_assign(&mut self, other: &Volume) { $(self.$name += other.$name;)* }
+        }
+
+        impl Volume {
+            /// The volume times `factor`, in every count.
+            #[must_use]
+            pub fn scaled(&self, factor: f32) -> Volume {
+                Volume { $($name: self.$name * factor,)* }
+            }
+        }
+    };
+}
+
+volume! {
+    /// Packets.
+    packets,
+    /// IP octets.
+    octets,
+    /// Flow records, not scaled by sampling.
+    flows,
+    /// TCP packets.
+    tcp_packets,
+    /// UDP packets.
+    udp_packets,
+    /// ICMP and ICMPv6 packets.
+    icmp_packets,
+    /// TCP packets of records whose flags are SYN without ACK.
+    syn_packets,
+    /// Parts of fragmented packets.
+    fragment_packets,
+    /// UDP packets from a port of the amplification registry.
+    amplification_packets,
+    /// TCP octets.
+    tcp_octets,
+    /// UDP octets.
+    udp_octets,
+    /// UDP octets from a port of the amplification registry.
+    amplification_octets,
+    /// Samples that `packets` was reconstructed from: unscaled packets.
+    samples,
+}
+
+/// Traffic of one target that has come to light since the last snapshot.
+#[derive(Clone, Debug)]
+pub struct TargetUpdate {
+    /// Whose traffic.
+    pub target: Target,
+    /// What each changed slot gains, by ascending slot number; a slot may gain again in a later snapshot.
+    pub slots: Vec<(u64, Volume)>,
+    /// What the flows look like, where it was asked for.
+    pub detail: Option<Box<Detail>>,
+}
+
+/// The largest values of one property with their estimated packets and octets, descending by packets.
+pub type Ranking<T> = Vec<(T, u64, u64)>;
+
+/// What a suspect's recent traffic is made of, by space-saving sketches; packets and octets with sampling undone.
+#[derive(Clone, Debug, Default)]
+pub struct Detail {
+    /// Packets that the rankings were drawn from.
+    pub packets: u64,
+    /// Octets that the rankings were drawn from.
+    pub octets: u64,
+    /// Top source addresses (for outgoing traffic: top destinations).
+    pub peers: Ranking<Address>,
+    /// Estimated number of different peers.
+    pub peer_count: u64,
+    /// Top source ports, with the protocol.
+    pub source_ports: Ranking<(u8, u16)>,
+    /// Top destination ports, with the protocol.
+    pub destination_ports: Ranking<(u8, u16)>,
+    /// IP protocols.
+    pub protocols: Ranking<u8>,
+    /// TCP flag combinations.
+    pub tcp_flags: Ranking<u16>,
+    /// Mean packet lengths of the records, rounded down to multiples of 64 octets.
+    pub packet_lengths: Ranking<u16>,
+    /// Times to live.
+    pub ttls: Ranking<u8>,
+    /// Exporters that saw the traffic.
+    pub exporters: Ranking<Address>,
+}
+
+/// Mean rates of one host or prefix over the span since the last full report; for pages and baselines.
+#[derive(Clone, Copy, Debug)]
+pub struct HostReport {
+    /// The host and direction.
+    pub target: Target,
+    /// What was counted in the span.
+    pub volume: Volume,
+}
+
+/// How one exporter fares on one shard, since the start.
+#[derive(Clone, Debug)]
+pub struct ExporterReport {
+    /// The sender.
+    pub exporter: Address,
+    /// The ledger of this exporter on this shard.
+    pub ledger: Ledger,
+    /// When a datagram was last heard.
+    pub last_seen: Timestamp,
+    /// One entry for every protocol and observation domain.
+    pub domains: Vec<DomainReport>,
+}
+
+/// One observation domain of an exporter.
+#[derive(Clone, Debug, Serialize)]
+pub struct DomainReport {
+    /// The protocol.
+    pub version: Version,
+    /// Observation domain, source id, engine or sub-agent.
+    pub observation_domain_id: u32,
+    /// The sFlow agent's address.
+    pub agent: Option<Address>,
+    /// Templates that are known now.
+    pub templates: u64,
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Flow records decoded.
+    pub records: u64,
+    /// Units that never came, by the sequence numbers.
+    pub lost_by_sequence: u64,
+    /// Records and sets given up without their template.
+    pub sets_without_template: u64,
+    /// The rate that holds for most records; `None` while none is known.
+    pub sampling_interval: Option<u32>,
+    /// Where the rate was learned.
+    pub sampling_source: SamplingSource,
+    /// What is added to the exporter's times to have ours, in milliseconds.
+    pub clock_offset_milliseconds: i64,
+    /// Interfaces seen in records, ascending, at most 1,024 of them.
+    pub interfaces: Vec<u32>,
+}
+
+/// Where a sampling rate was learned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SamplingSource {
+    /// Nowhere yet.
+    #[default]
+    Unknown,
+    /// The operator said so.
+    Config,
+    /// The datagram's header (v5).
+    Header,
+    /// An options record.
+    Options,
+    /// The flow record or sample itself.
+    Record,
+}
+
+/// Everything a shard tells at the end of a slot.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Number of the shard, from 0.
+    pub shard: usize,
+    /// When it was taken, by our clock.
+    pub taken_at: Timestamp,
+    /// Suspects, and prefixes that are suspects, with the slots that changed.
+    pub targets: Vec<TargetUpdate>,
+    /// Targets whose suspicion ended: no update comes until it begins anew.
+    pub released: Vec<Target>,
+    /// Every host and prefix, in the snapshots that close a ten-second span; else empty.
+    pub hosts: Vec<HostReport>,
+    /// Exporters heard since the start, in the snapshots that close a second; else empty.
+    pub exporters: Vec<ExporterReport>,
+    /// Sum of all exporters' ledgers, in the snapshots that close a second.
+    pub ledger: Option<Ledger>,
+    /// Datagrams that the kernel dropped at this shard's sockets, since the start (`SO_RXQ_OVFL`).
+    pub kernel_drops: u64,
+    /// Targets for which there was no room among the suspects, since the start.
+    pub suspects_refused: u64,
+}

@@ -1,0 +1,12 @@
+//! The words that every part of Weir shares: addresses, flows, counters, incidents and rules.
+//!
+//! Values only: no I/O, no threads, no clock.
+#![forbid(unsafe_code)]
+
+pub mod counter;
+pub mod flow;
+pub mod incident;
+pub mod ledger;
+pub mod net;
+pub mod rule;
+pub mod time;
