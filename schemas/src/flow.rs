@@ -233,6 +233,12 @@ impl ColumnSet {
         Self(self.0 | 1 << column as u8)
     }
 
+    /// The set without `column`.
+    #[must_use]
+    pub const fn without(self, column: Column) -> Self {
+        Self(self.0 & !(1 << column as u8))
+    }
+
     /// What is in either set.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
@@ -261,6 +267,8 @@ pub struct Origin {
     pub clock_offset_milliseconds: i64,
     /// Columns that the records carry, whatever their value.
     pub present: ColumnSet,
+    /// Those of `present` that were read out of a packet section within the record (IE 313, 315) and are no field of it.
+    pub derived: ColumnSet,
 }
 
 /// A run of rows of one origin.
@@ -324,6 +332,7 @@ mod tests {
             export_milliseconds: 0,
             clock_offset_milliseconds: 0,
             present,
+            derived: ColumnSet::default(),
         }
     }
 
