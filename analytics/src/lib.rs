@@ -1,1 +1,2 @@
 //! Merges counters, detects attacks, plans and announces rules.
+#![forbid(unsafe_code)]

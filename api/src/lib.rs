@@ -1,1 +1,2 @@
 //! The program: serves, decodes, replays; REST.
+#![forbid(unsafe_code)]
