@@ -1,3 +1,4 @@
 //! Receives, decodes and counts flow telemetry: one thread a shard, from the socket to the snapshot.
 
+pub mod decode;
 pub mod exporter;

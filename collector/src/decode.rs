@@ -1,0 +1,3 @@
+//! Export datagrams and frames into columns.
+
+pub mod frame;
