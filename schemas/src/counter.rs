@@ -33,19 +33,35 @@ macro_rules! volume {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Traffic of one target in one span of time, sampling undone; octets are IP octets.
         ///
-        /// Values are real numbers, since a flow of 60 s leaves a 600th of itself in each slot.
+        /// Values are real numbers, since a flow of 60 s leaves a 600th of itself in each slot, and of 53 bits, so that
+        /// running sums of an hour of a 400 Gbit/s attack are exact to the octet.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-        pub struct Volume { $($(#[$doc])* pub $name: f32,)* }
+        pub struct Volume { $($(#[$doc])* pub $name: f64,)* }
 
         impl std::ops::AddAssign<&Volume> for Volume {
             fn add_assign(&mut self, other: &Volume) { $(self.$name += other.$name;)* }
         }
 
         impl Volume {
+            /// How many counts a volume has.
+            pub const COUNTS: usize = [$(stringify!($name)),*].len();
+
             /// The volume times `factor`, in every count.
             #[must_use]
-            pub fn scaled(&self, factor: f32) -> Volume {
+            pub fn scaled(&self, factor: f64) -> Volume {
                 Volume { $($name: self.$name * factor,)* }
+            }
+
+            /// The counts in declaration order.
+            #[must_use]
+            pub const fn to_array(&self) -> [f64; Volume::COUNTS] {
+                [$(self.$name),*]
+            }
+
+            /// The volume of counts in declaration order.
+            #[must_use]
+            pub const fn from_array([$($name),*]: [f64; Volume::COUNTS]) -> Volume {
+                Volume { $($name),* }
             }
         }
     };
@@ -121,12 +137,15 @@ pub struct Detail {
     pub exporters: Ranking<Address>,
 }
 
-/// Mean rates of one host or prefix over the span since the last full report; for pages and baselines.
+/// How often a host or prefix with traffic is reported, whether it is a suspect or not.
+pub const HOST_REPORT_MILLISECONDS: u64 = 10_000;
+
+/// What came of one host or prefix since its last report, by the time of arrival; for pages and baselines.
 #[derive(Clone, Copy, Debug)]
 pub struct HostReport {
     /// The host and direction.
     pub target: Target,
-    /// What was counted in the span.
+    /// What was counted in the span of [`HOST_REPORT_MILLISECONDS`]; `samples` is 0, a host's entry has no room for it.
     pub volume: Volume,
 }
 
@@ -200,7 +219,8 @@ pub struct Snapshot {
     pub targets: Vec<TargetUpdate>,
     /// Targets whose suspicion ended: no update comes until it begins anew.
     pub released: Vec<Target>,
-    /// Every host and prefix, in the snapshots that close a ten-second span; else empty.
+    /// Hosts and prefixes with traffic: each once in [`HOST_REPORT_MILLISECONDS`], and a hundredth of them in each snapshot,
+    /// so that a shard with a million hosts never stops to report. A host's turn is the same on every shard.
     pub hosts: Vec<HostReport>,
     /// Exporters heard since the start, in the snapshots that close a second; else empty.
     pub exporters: Vec<ExporterReport>,

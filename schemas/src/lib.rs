@@ -3,10 +3,12 @@
 //! Values only: no I/O, no threads, no clock.
 #![forbid(unsafe_code)]
 
+pub mod amplification;
 pub mod counter;
 pub mod flow;
 pub mod incident;
 pub mod ledger;
+pub mod limit;
 pub mod net;
 pub mod rule;
 pub mod time;
