@@ -243,7 +243,10 @@ fn a_pool_repeats_its_datagrams_with_new_numbers_and_times() {
         let mut pool = Pool::new(exporter(protocol, 1), &mut Traffic::new(1, Hosts { v6: None, ..hosts() }, 60_000), 3, NOW);
         let mut datagrams: Vec<Vec<u8>> = pool.announcement(NOW).iter().map(|draft| draft.octets().to_vec()).collect();
         assert!(pool.announcement(NOW).is_none());
-        datagrams.extend((0..6).map(|step| pool.next(NOW.plus(step * 1_000)).octets().to_vec()));
+        for step in 0..4 {
+            // Bursts of 2 and 1: the ring of three ends in between.
+            datagrams.extend(pool.burst(NOW.plus(step * 1_000), 2).iter().map(|draft| draft.octets().to_vec()));
+        }
         let (records, _, sequences) = read_netflow(&datagrams);
         assert_eq!(records[..records.len() / 2], records[records.len() / 2..], "{protocol:?}");
         assert!(sequences.is_sorted() && sequences.first() != sequences.last());

@@ -68,6 +68,11 @@ impl Exporter {
         self.announced.is_none_or(|last| now.since(last) >= self.layout.refresh_milliseconds)
     }
 
+    /// Makes the announcement due again.
+    pub fn forget_announcement(&mut self) {
+        self.announced = None;
+    }
+
     /// The datagram with templates and sampling options, or interface counters; version 5 has none.
     pub fn announcement(&mut self, now: Timestamp) -> Option<Draft> {
         self.announced = Some(now);

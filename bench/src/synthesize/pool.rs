@@ -40,18 +40,23 @@ impl Pool {
         if self.exporter.announcement_due(now) { self.exporter.announcement(now) } else { None }
     }
 
-    /// The next datagram, stamped.
-    ///
-    /// # Panics
-    ///
-    /// If the pool was made with no datagram.
-    pub fn next(&mut self, now: Timestamp) -> &Draft {
-        let count = self.drafts.len();
-        let index = self.next % count;
-        self.next = index + 1;
-        let draft = self.drafts.get_mut(index).expect("a pool holds at least one datagram");
-        self.exporter.stamp(draft, now);
-        draft
+    /// Makes the templates due again, for a collector that has just started.
+    pub fn restart(&mut self) {
+        self.exporter.forget_announcement();
+    }
+
+    /// The next datagrams, stamped: `count` of them, or fewer at the end of the ring.
+    pub fn burst(&mut self, now: Timestamp, count: usize) -> &[Draft] {
+        if self.next >= self.drafts.len() {
+            self.next = 0;
+        }
+        let first = self.next;
+        self.next = (first + count).min(self.drafts.len());
+        let burst = self.drafts.get_mut(first..self.next).unwrap_or_default();
+        for draft in &mut *burst {
+            self.exporter.stamp(draft, now);
+        }
+        burst
     }
 
     /// Mean number of flows in a datagram.
