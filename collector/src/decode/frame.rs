@@ -459,3 +459,6 @@ fn teredo(headers: &mut Headers, octets: &[u8], mut at: usize) -> Option<()> {
     }
     internet(headers, octets, at)
 }
+
+#[cfg(test)]
+mod tests;
