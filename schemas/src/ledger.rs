@@ -43,6 +43,8 @@ ledger! {
     sets_seen,
     /// Sets decoded.
     sets_decoded,
+    /// Of those decoded, the ones whose kind Weir does not read and skips by their length: sFlow samples of other formats.
+    sets_of_unknown_kind,
     /// Sets that contradict their template or their own length.
     sets_malformed,
     /// Data sets given up before their template came.

@@ -1,0 +1,140 @@
+//! The agents and sub-agents of each exporter: whose datagrams came, and which never did.
+
+use std::collections::HashMap;
+
+use schemas::counter::{DomainReport, SamplingSource};
+use schemas::flow::Version;
+use schemas::ledger::Ledger;
+use schemas::net::Address;
+
+use super::record::Sample;
+
+/// Sub-agents of one exporter that are told apart; those over the bound share one entry, and their sequence is not followed.
+const AGENTS_MAX: usize = 256;
+/// Interfaces of a sub-agent that are remembered.
+const INTERFACES_MAX: usize = 1_024;
+/// A datagram that is no further behind than this came late; one further behind, or much further ahead, begins anew.
+const REORDERED_MAX: u32 = 64;
+const GAP_MAX: u32 = 100_000;
+/// An uptime that falls by more than this was reset.
+const UPTIME_BACK_MILLISECONDS: u32 = 10_000;
+
+/// The sub-agents that a shard hears.
+#[derive(Debug, Default)]
+pub struct Agents {
+    exporters: HashMap<Address, Vec<Agent>>,
+}
+
+/// One sub-agent of one agent behind one exporter.
+#[derive(Debug, Default)]
+pub(super) struct Agent {
+    agent: Address,
+    sub_agent: u32,
+    tracked: bool,
+    next: Option<u32>,
+    uptime_milliseconds: u32,
+    datagrams: u64,
+    pub(super) records: u64,
+    lost: u64,
+    sampling_interval: u32,
+    interfaces: Vec<u32>,
+    /// The interfaces seen last, by their low bits: most samples are done with one comparison.
+    recent: [u32; 16],
+}
+
+impl Agents {
+    /// One report for each sub-agent of `exporter`.
+    #[must_use]
+    pub fn domains(&self, exporter: Address) -> Vec<DomainReport> {
+        let agents = self.exporters.get(&exporter).map(Vec::as_slice).unwrap_or_default();
+        agents.iter().filter(|agent| agent.tracked).map(Agent::report).collect()
+    }
+
+    /// The entry of a sub-agent, made if there is none.
+    #[inline]
+    pub(super) fn get(&mut self, exporter: Address, agent: Address, sub_agent: u32) -> &mut Agent {
+        let agents = self.exporters.entry(exporter).or_default();
+        let index = agents.iter().position(|entry| entry.tracked && entry.agent == agent && entry.sub_agent == sub_agent);
+        let index = index.unwrap_or_else(|| {
+            if agents.len() <= AGENTS_MAX {
+                let tracked = agents.len() < AGENTS_MAX;
+                agents.push(Agent { agent, sub_agent, tracked, ..Agent::default() });
+            }
+            agents.len() - 1
+        });
+        agents.get_mut(index).expect("the entry was found or made above")
+    }
+}
+
+impl Agent {
+    /// Follows the datagrams' numbers; a late one is taken off the lost.
+    pub(super) fn observe(&mut self, sequence: u32, uptime_milliseconds: u32, ledger: &mut Ledger) {
+        self.datagrams += 1;
+        if !self.tracked {
+            return;
+        }
+        let Some(next) = self.next else {
+            self.next = Some(sequence.wrapping_add(1));
+            self.uptime_milliseconds = uptime_milliseconds;
+            return;
+        };
+        let (ahead, behind) = (sequence.wrapping_sub(next), next.wrapping_sub(sequence));
+        let uptime_back = self.uptime_milliseconds.wrapping_sub(uptime_milliseconds);
+        let was_reset = uptime_back > UPTIME_BACK_MILLISECONDS && uptime_back < 1 << 31;
+        if ahead != 0 && (was_reset || (ahead > GAP_MAX && behind > REORDERED_MAX)) {
+            ledger.restarts += 1;
+        } else if ahead <= GAP_MAX {
+            self.lost += u64::from(ahead);
+            ledger.lost_by_sequence += u64::from(ahead);
+        } else {
+            ledger.reordered += 1;
+            let found = self.lost.min(1);
+            self.lost -= found;
+            ledger.lost_by_sequence = ledger.lost_by_sequence.saturating_sub(found);
+            return;
+        }
+        self.next = Some(sequence.wrapping_add(1));
+        self.uptime_milliseconds = uptime_milliseconds;
+    }
+
+    /// Remembers the rate and the interfaces of a sample.
+    #[inline]
+    pub(super) fn see(&mut self, sample: &Sample) {
+        self.sampling_interval = sample.sampling_interval;
+        for interface in [sample.ingress_interface, sample.egress_interface] {
+            if let Some(recent) = self.recent.get_mut(interface as usize % 16)
+                && *recent != interface
+            {
+                *recent = interface;
+                self.remember(interface);
+            }
+        }
+    }
+
+    #[cold]
+    fn remember(&mut self, interface: u32) {
+        if let Err(place) = self.interfaces.binary_search(&interface)
+            && self.interfaces.len() < INTERFACES_MAX
+        {
+            self.interfaces.insert(place, interface);
+        }
+    }
+
+    fn report(&self) -> DomainReport {
+        let sampling_interval = (self.sampling_interval != 0).then_some(self.sampling_interval);
+        DomainReport {
+            version: Version::Sflow5,
+            observation_domain_id: self.sub_agent,
+            agent: Some(self.agent),
+            templates: 0,
+            datagrams: self.datagrams,
+            records: self.records,
+            lost_by_sequence: self.lost,
+            sets_without_template: 0,
+            sampling_interval,
+            sampling_source: if sampling_interval.is_some() { SamplingSource::Record } else { SamplingSource::Unknown },
+            clock_offset_milliseconds: 0,
+            interfaces: self.interfaces.clone(),
+        }
+    }
+}
