@@ -5,6 +5,7 @@
 //! that need only sequence numbers and times, for rates at which making them would be the bottleneck.
 
 mod attack;
+mod demo;
 mod draft;
 mod exporter;
 mod frame;
@@ -17,6 +18,7 @@ mod template;
 mod traffic;
 
 pub use attack::{Attack, Vector};
+pub use demo::demo;
 pub use draft::Draft;
 pub use exporter::{Exporter, Layout};
 pub use pool::Pool;
