@@ -40,7 +40,7 @@ pub struct Limits {
     pub prefix: Limit,
     /// How many times the limit a window may hold, for each of [`WINDOW_MILLISECONDS`].
     pub multiples: [f64; 4],
-    /// Limits of single prefixes: the longest that covers a target holds for that target and the hosts in it.
+    /// Limits of single hosts, and of every host in a prefix: the longest that covers a target holds.
     pub overrides: PrefixTable<Limit>,
 }
 
@@ -57,18 +57,29 @@ impl Limits {
     }
 
     /// The limit that holds for a host or prefix.
+    ///
+    /// An override holds for every host in it, and for the sum of a prefix if it names that very prefix: to the sums of the prefixes within it
+    /// applies the same factor as without it.
     #[must_use]
     pub fn of(&self, target: Prefix) -> Limit {
         let covering = match self.overrides.get(target.first()) {
-            Some((prefix, limit)) if prefix.covers(target) => Some(*limit),
+            Some((prefix, limit)) if prefix.covers(target) => Some((prefix, *limit)),
             // The longest there is lies within the target: a shorter one may cover it all the same.
-            Some(_) => {
-                self.overrides.iter().filter(|(own, _)| own.covers(target)).max_by_key(|(own, _)| own.length()).map(|(_, limit)| *limit)
-            }
+            Some(_) => self
+                .overrides
+                .iter()
+                .filter(|(own, _)| own.covers(target))
+                .max_by_key(|(own, _)| own.length())
+                .map(|(own, limit)| (*own, *limit)),
             None => None,
         };
         let is_host = target.is_host() || (!target.is_v4() && target.length() >= 64);
-        covering.unwrap_or(if is_host { self.host } else { self.prefix })
+        match covering {
+            Some((own, limit)) if is_host || own == target => limit,
+            Some((_, limit)) => limit.scaled(Self::PREFIX_FACTOR),
+            None if is_host => self.host,
+            None => self.prefix,
+        }
     }
 }
 
@@ -96,6 +107,7 @@ mod tests {
         let limits = Limits { overrides, ..Limits::default() };
         let of = |text: &str| limits.of(text.parse().unwrap()).packets_per_second;
         assert_eq!((of("203.0.113.7"), of("203.0.113.8"), of("203.0.113.0/24")), (7.0, 5.0, 5.0));
+        assert_eq!(of("203.0.113.0/25"), 50.0);
         // Nothing covers these: a host, a folded IPv6 host, and prefixes with ten times the limit.
         assert_eq!((of("198.51.100.1"), of("2001:db8::/64")), (100_000.0, 100_000.0));
         assert_eq!((of("198.51.100.0/24"), of("2001:db8::/48")), (1_000_000.0, 1_000_000.0));
