@@ -1,2 +1,15 @@
 //! Merges counters, detects attacks, plans and announces rules.
+//!
+//! [`analyst::Analyst`] is the pure core on one thread: snapshots of counters and the time go in, incidents come out.
 #![forbid(unsafe_code)]
+
+pub mod analyst;
+pub mod config;
+pub mod detect;
+pub mod incident;
+pub mod merge;
+pub mod metrics;
+pub mod rates;
+
+pub use analyst::{Analyst, Event};
+pub use config::Config;

@@ -1,0 +1,322 @@
+//! Means over windows of 0.1, 1, 5 and 30 s against a limit, wherever slots have changed in the last two minutes.
+
+use schemas::counter::Volume;
+use schemas::incident::Metric;
+
+use super::limit::Limit;
+use crate::config;
+use crate::merge::{RING_SECONDS, Ring, SLOTS_PER_SECOND};
+
+/// Lengths of the windows in slots.
+pub const WINDOW_SLOTS: [u64; 4] = [1, 10, 50, 300];
+// Slots hold parts of flows: what is over the limit by rounding alone is not over it.
+const ROUNDING: f64 = 1.0 + 1e-6;
+
+/// A window whose mean is over its limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Crossing {
+    /// Measured in.
+    pub metric: Metric,
+    /// Length in slots.
+    pub slots: u64,
+    /// Its last slot.
+    pub last: u64,
+    /// The mean, packets or bits a second.
+    pub value: f64,
+    /// The limit of this window: the single limit times the window's multiple.
+    pub limit: f64,
+    /// The single limit.
+    pub single: f64,
+    /// Relative standard error of the mean, 1/√samples (Poisson).
+    pub error: f64,
+}
+
+impl Crossing {
+    /// The first slot.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        (self.last + 1).saturating_sub(self.slots)
+    }
+
+    /// How many times the single limit.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        self.value / self.single
+    }
+}
+
+/// What a look at the changed slots of a target brought to light.
+#[derive(Clone, Debug, Default)]
+pub struct Scan {
+    /// The largest crossing of each window and metric, short windows first.
+    pub crossings: Vec<Crossing>,
+    /// First slot of the first of the shortest windows over their limit, without the quiet that it begins with.
+    pub first: Option<u64>,
+    /// Last slot of the last second whose mean is still over the limit times `end_ratio`.
+    pub last_warm: Option<u64>,
+    /// Largest packets a second of one second.
+    pub peak_packets: f64,
+    /// Largest bits a second of one second.
+    pub peak_bits: f64,
+}
+
+impl Scan {
+    /// The crossing that is the most times over its limit.
+    #[must_use]
+    pub fn worst(&self) -> Option<&Crossing> {
+        self.crossings.iter().max_by(|one, other| one.ratio().total_cmp(&other.ratio()))
+    }
+}
+
+/// What to look at, and by which measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// The target's slots.
+    pub ring: &'a Ring,
+    /// First and last slot that changed.
+    pub changed: (u64, u64),
+    /// The last slot of an incident that has ended.
+    pub explained: u64,
+    /// The target's limit.
+    pub limit: &'a Limit,
+    /// The multiples of the limit for each window; 0 turns one off.
+    pub multiples: [f64; 4],
+    /// How sure a crossing must be.
+    pub rules: &'a config::Incident,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    packets: f64,
+    octets: f64,
+    samples: f64,
+}
+
+/// Scans rings; keeps its scratch memory.
+#[derive(Debug, Default)]
+pub struct Scanner {
+    /// Sums of all slots before the slot of the same index, from `base` on.
+    sums: Vec<Sums>,
+    base: u64,
+}
+
+impl Scanner {
+    /// Looks at every window that holds a slot of `[first, last]`; slots up to `explained` count as empty.
+    ///
+    /// So an attack that has been told and has ended does not open a second incident by the long windows that still hold it.
+    pub fn scan(&mut self, look: &Look<'_>) -> Scan {
+        let Look { ring, changed, explained, .. } = *look;
+        let newest = ring.newest();
+        let oldest = newest.saturating_sub(RING_SECONDS * SLOTS_PER_SECOND).max(explained + 1).min(newest);
+        let (first, last) = (changed.0.clamp(oldest, newest), changed.1.clamp(oldest, newest));
+        self.accumulate(ring, first.saturating_sub(300), newest, explained);
+        let mut scan = Scan::default();
+        for (slots, multiple) in WINDOW_SLOTS.into_iter().zip(look.multiples) {
+            if multiple > 0.0 || slots == SLOTS_PER_SECOND {
+                self.scan_windows(first..=newest.min(last + slots - 1), slots, multiple, look, &mut scan);
+            }
+        }
+        scan
+    }
+
+    fn accumulate(&mut self, ring: &Ring, from: u64, to: u64, explained: u64) {
+        self.base = from;
+        self.sums.clear();
+        let mut sum = Sums::default();
+        self.sums.push(sum);
+        for slot in from..=to {
+            let volume = if slot > explained { ring.slot(slot) } else { Volume::default() };
+            sum.packets += volume.packets;
+            sum.octets += volume.octets;
+            sum.samples += volume.samples;
+            self.sums.push(sum);
+        }
+    }
+
+    /// The sums of all slots before `slot`, since the base.
+    fn before(&self, slot: u64) -> Sums {
+        usize::try_from(slot.saturating_sub(self.base)).ok().and_then(|index| self.sums.get(index)).copied().unwrap_or_default()
+    }
+
+    fn scan_windows(&self, ends: std::ops::RangeInclusive<u64>, slots: u64, multiple: f64, look: &Look<'_>, scan: &mut Scan) {
+        let Look { limit, rules, .. } = *look;
+        let seconds = slots as f64 / SLOTS_PER_SECOND as f64;
+        let (mut packets, mut bits): (Option<Crossing>, Option<Crossing>) = (None, None);
+        for last in ends {
+            let (to, from) = (self.before(last + 1), self.before((last + 1).saturating_sub(slots)));
+            let means = [
+                (Metric::PacketsPerSecond, (to.packets - from.packets) / seconds, limit.packets_per_second),
+                (Metric::BitsPerSecond, (to.octets - from.octets) * 8.0 / seconds, limit.bits_per_second),
+            ];
+            if slots == SLOTS_PER_SECOND {
+                let [(_, in_packets, _), (_, in_bits, _)] = means;
+                scan.peak_packets = scan.peak_packets.max(in_packets);
+                scan.peak_bits = scan.peak_bits.max(in_bits);
+                if means.iter().any(|(_, value, single)| *value >= single * rules.end_ratio) {
+                    scan.last_warm = Some(last);
+                }
+            }
+            if multiple <= 0.0 {
+                continue;
+            }
+            let samples = to.samples - from.samples;
+            let error = sampling_error(samples, to.packets - from.packets);
+            for (metric, value, single) in means {
+                let crossing = Crossing { metric, slots, last, value, limit: single * multiple, single, error };
+                if is_over(&crossing, samples, rules) {
+                    // Short windows come first, and their ends ascend: the first to be found tells the start best.
+                    scan.first.get_or_insert_with(|| self.begin(&crossing));
+                    let best = if metric == Metric::PacketsPerSecond { &mut packets } else { &mut bits };
+                    if best.is_none_or(|best| best.value < value) {
+                        *best = Some(crossing);
+                    }
+                }
+            }
+        }
+        scan.crossings.extend(packets.into_iter().chain(bits));
+    }
+
+    /// The first slot of a window that carries at least half of its mean.
+    fn begin(&self, crossing: &Crossing) -> u64 {
+        let rate = |slot: u64| {
+            let (to, from) = (self.before(slot + 1), self.before(slot));
+            let gained =
+                if crossing.metric == Metric::PacketsPerSecond { to.packets - from.packets } else { (to.octets - from.octets) * 8.0 };
+            gained * SLOTS_PER_SECOND as f64
+        };
+        (crossing.first()..=crossing.last).find(|slot| rate(*slot) * 2.0 >= crossing.value).unwrap_or(crossing.last)
+    }
+}
+
+/// √((1 − p)/n) for n samples of a part p of all packets: each packet is chosen or not, so n has the variance n (1 − p), and n that of a
+/// Poisson count, 1/√n, where few are chosen. 0 where every packet was seen.
+fn sampling_error(samples: f64, packets: f64) -> f64 {
+    if samples <= 0.0 || packets <= 0.0 {
+        return 1.0;
+    }
+    let unseen = 1.0 - samples / packets;
+    // What rounding leaves of 0 is 0.
+    if unseen < 1e-3 { 0.0 } else { (unseen / samples).sqrt() }
+}
+
+/// A mean is over its limit if it is larger, if enough samples speak for it, and if it would still be over the single limit were it too large by
+/// some standard errors: then chance alone does not explain it.
+fn is_over(crossing: &Crossing, samples: f64, rules: &config::Incident) -> bool {
+    let enough = crossing.error == 0.0 || samples * ROUNDING >= f64::from(rules.samples_min);
+    crossing.value > crossing.limit * ROUNDING
+        && enough
+        && crossing.value * (1.0 - rules.sampling_errors * crossing.error) > crossing.single
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::incident::LimitSource;
+    use schemas::time::Timestamp;
+
+    use super::*;
+
+    const MULTIPLES: [f64; 4] = [2.0, 1.0, 1.0, 1.0];
+    const NOW: u64 = 1_000_000;
+
+    fn limit() -> Limit {
+        Limit { packets_per_second: 100_000.0, bits_per_second: 1e9, source: LimitSource::Static }
+    }
+
+    fn ring(slots: impl IntoIterator<Item = (u64, f64, f64, f64)>) -> Ring {
+        let mut ring = Ring::default();
+        for (slot, packets, octets, samples) in slots {
+            ring.add(slot, &Volume { packets, octets, samples, ..Volume::default() }, Timestamp(NOW * 100));
+        }
+        ring
+    }
+
+    fn scan_with(ring: &Ring, changed: (u64, u64), explained: u64, multiples: [f64; 4]) -> Scan {
+        let look = Look { ring, changed, explained, limit: &limit(), multiples, rules: &config::Incident::default() };
+        Scanner::default().scan(&look)
+    }
+
+    fn scan(ring: &Ring, changed: (u64, u64)) -> Scan {
+        scan_with(ring, changed, 0, MULTIPLES)
+    }
+
+    /// 10,000 packets in each 0.1 s are 100,000 a second: the limit itself, in every window.
+    #[test]
+    fn a_mean_at_the_limit_is_not_over_it_and_one_in_a_thousand_more_is() {
+        let at = ring((0..300).map(|back| (NOW - back, 10_000.0, 0.0, 10_000.0)));
+        assert!(scan(&at, (NOW - 300, NOW)).crossings.is_empty());
+        let over = ring((0..300).map(|back| (NOW - back, 10_010.0, 0.0, 10_010.0)));
+        // Over it are the windows of 1, 5 and 30 s; that of 0.1 s has twice the limit.
+        let slots: Vec<u64> = scan(&over, (NOW - 300, NOW)).crossings.iter().map(|crossing| crossing.slots).collect();
+        assert_eq!(slots, [10, 50, 300]);
+    }
+
+    /// 21,000 packets in 0.1 s are 210,000 a second, over twice the limit; in the second around them they are 21,000.
+    #[test]
+    fn a_tenth_of_a_second_must_be_over_twice_the_limit() {
+        let found = scan(&ring([(NOW, 21_000.0, 0.0, 21_000.0)]), (NOW, NOW));
+        let [only] = found.crossings.as_slice() else { panic!("{found:?}") };
+        assert_eq!((only.slots, only.last, only.metric), (1, NOW, Metric::PacketsPerSecond));
+        assert!(scan(&ring([(NOW, 19_000.0, 0.0, 19_000.0)]), (NOW, NOW)).crossings.is_empty());
+    }
+
+    /// One sample at 1 in 32,768 in 0.1 s is 327,680 packets a second, and its error is 100 %.
+    #[test]
+    fn a_single_sample_says_nothing() {
+        assert!(scan(&ring([(NOW, 32_768.0, 32_768.0 * 1_500.0, 1.0)]), (NOW, NOW)).crossings.is_empty());
+    }
+
+    /// 110 samples at 1 in 1,000 in a second are 110,000 packets a second ± 9.5 %: by two errors that could be 89,000.
+    /// 660 samples in five seconds are 132,000 ± 3.9 %: at least 121,700.
+    #[test]
+    fn evidence_of_few_samples_waits_for_a_longer_window() {
+        let second = ring((0..10).map(|back| (NOW - back, 11_000.0, 0.0, 11.0)));
+        assert!(scan(&second, (NOW - 9, NOW)).crossings.is_empty());
+        let five = ring((0..50).map(|back| (NOW - back, 13_200.0, 0.0, 13.2)));
+        assert!(scan(&five, (NOW - 49, NOW)).crossings.iter().any(|crossing| crossing.slots == 50));
+    }
+
+    /// A flow of 60 s with 1 Gbit leaves 1/600 of it, 208,333 octets, in each slot: 16.7 Mb/s.
+    #[test]
+    fn a_long_flow_is_no_spike() {
+        let flow = ring((0..600).map(|back| (NOW - back, 100.0, 208_333.0, 100.0)));
+        let found = scan(&flow, (NOW - 599, NOW));
+        assert!(found.crossings.is_empty());
+        assert!((found.peak_bits - 16_666_640.0).abs() < 100.0, "{}", found.peak_bits);
+    }
+
+    /// A burst of a second, 50 s ago, of which only the sum of its second is kept.
+    #[test]
+    fn a_window_in_the_past_is_found_when_its_slots_change() {
+        let mut past = ring([(NOW, 1.0, 1.0, 1.0)]);
+        for slot in NOW - 500..NOW - 490 {
+            past.add(slot, &Volume { packets: 15_000.0, samples: 15_000.0, ..Volume::default() }, Timestamp(NOW * 100));
+        }
+        let found = scan(&past, (NOW - 500, NOW - 491));
+        assert_eq!(found.worst().map(|crossing| crossing.last), Some(NOW - 491));
+        assert_eq!(found.first, Some(NOW - 500));
+        assert!(scan(&past, (NOW, NOW)).crossings.is_empty(), "only what has changed is looked at");
+    }
+
+    /// A second of 1,000,000 packets lies in 30-s windows for 30 s; once it is explained, it weighs nothing.
+    #[test]
+    fn what_an_ended_incident_explains_is_not_found_again() {
+        let burst = ring((100..110).map(|back| (NOW - back, 1e6, 0.0, 1e6)).chain([(NOW, 10.0, 0.0, 10.0)]));
+        assert!(scan(&burst, (NOW, NOW)).crossings.iter().any(|crossing| crossing.slots == 300));
+        assert!(scan_with(&burst, (NOW, NOW), NOW - 100, MULTIPLES).crossings.is_empty());
+    }
+
+    /// The window of 30 s that holds one strong second is over the limit and begins long before it.
+    #[test]
+    fn the_start_is_where_the_traffic_began() {
+        let long_only = scan_with(&ring((0..10).map(|back| (NOW - back, 1e6, 0.0, 1e6))), (NOW, NOW), 0, [0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(long_only.first, Some(NOW - 9));
+    }
+
+    #[test]
+    fn a_window_whose_multiple_is_zero_is_off() {
+        let flood = ring((0..300).map(|back| (NOW - back, 1e6, 0.0, 1e6)));
+        let found = scan_with(&flood, (NOW, NOW), 0, [0.0, 0.0, 1.0, 0.0]);
+        assert!(found.crossings.iter().all(|crossing| crossing.slots == 50));
+        assert!(found.peak_packets > 9e6);
+    }
+}

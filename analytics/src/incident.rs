@@ -1,0 +1,286 @@
+//! The life of an incident: opened by a crossing, followed while traffic stays near the limit, closed when it has fallen and no record can be late.
+
+pub mod picture;
+pub mod summary;
+
+use schemas::counter::{Detail, Target};
+use schemas::incident::{Evidence, Family, Incident, IncidentStatus, Metric, Severity, Threshold, TimelineEntry, TimelineKind};
+use schemas::time::Timestamp;
+use uuid::Uuid;
+
+use crate::config;
+use crate::detect::family::{self, Kind};
+use crate::detect::limit::{Limit, Limits};
+use crate::detect::window::{Crossing, Scan};
+use crate::merge::{self, RING_SECONDS, Track, slot_of, start_of};
+
+/// Steps that an incident's timeline holds at most; the first and the last are kept.
+const TIMELINE_MAX: usize = 200;
+/// How late records of a restored incident are taken to be: the usual active timeout.
+const LATENESS_UNKNOWN_MILLISECONDS: u64 = 60_000;
+
+/// How much a look at new evidence changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// Its numbers.
+    Numbers,
+    /// Its severity or family: worth telling at once.
+    Escalated,
+}
+
+/// An open incident, and what is needed to follow it.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What is told of it.
+    pub incident: Incident,
+    /// Whose traffic.
+    pub target: Target,
+    limit: Limit,
+    first: u64,
+    /// Last slot of the last second that was still near the limit.
+    last_warm: u64,
+    packets: f64,
+    octets: f64,
+    ratio: f64,
+    /// When it was last told.
+    pub told_at: Timestamp,
+    /// What has changed since.
+    pub change: Change,
+    restored: bool,
+}
+
+impl Case {
+    /// Opens an incident on what `scan` found; `None` if it found no crossing.
+    #[must_use]
+    pub fn open(target: Target, scan: &Scan, track: &Track, limit: Limit, rules: &config::Incident, now: Timestamp) -> Option<Self> {
+        let worst = *scan.worst()?;
+        let first = scan.first.unwrap_or(worst.first());
+        let incident = blank(target, &worst, &limit, start_of(first), now);
+        let sum = track.ring.sum(first, track.ring.newest());
+        let mut case = Self {
+            incident,
+            target,
+            limit,
+            first,
+            last_warm: scan.last_warm.unwrap_or(0).max(worst.last),
+            packets: sum.packets,
+            octets: sum.octets,
+            ratio: 0.0,
+            told_at: now,
+            change: Change::None,
+            restored: false,
+        };
+        case.weigh(scan, rules);
+        case.look(track, worst.metric);
+        case.finish_numbers();
+        case.incident.summary = summary::of(&case.incident, case.ratio);
+        case.log(now, TimelineKind::Opened, case.incident.summary.clone());
+        Some(case)
+    }
+
+    /// Takes up an incident that was open when the program ended; it goes on if evidence comes within a minute.
+    #[must_use]
+    pub fn restore(incident: Incident, limits: &Limits, now: Timestamp) -> Self {
+        let target = Target { prefix: incident.target, direction: incident.direction };
+        let limit = limits.of(target);
+        let (packets, octets) = (incident.total_packets as f64, incident.total_octets as f64);
+        let ratio = (incident.peak_pps as f64 / limit.packets_per_second).max(incident.peak_bps as f64 / limit.bits_per_second);
+        let (first, last_warm) = (slot_of(incident.started_at), slot_of(now));
+        Self { incident, target, limit, first, last_warm, packets, octets, ratio, told_at: now, change: Change::None, restored: true }
+    }
+
+    /// Takes in what came to light since the last look.
+    pub fn follow(&mut self, scan: &Scan, track: &Track, rules: &config::Incident, now: Timestamp) {
+        for (slot, packets, octets) in &track.gains {
+            if *slot >= self.first {
+                self.packets += packets;
+                self.octets += octets;
+            }
+        }
+        if let Some(first) = scan.first.filter(|first| *first < self.first) {
+            let earlier = track.ring.sum(first, self.first - 1);
+            self.packets += earlier.packets;
+            self.octets += earlier.octets;
+            self.first = first;
+            self.incident.started_at = start_of(first);
+        }
+        self.change = self.change.max(Change::Numbers);
+        if let Some(warm) = scan.last_warm {
+            self.last_warm = self.last_warm.max(warm);
+            self.restored = false;
+        }
+        let (severity, family) = (self.incident.severity, self.incident.family);
+        self.weigh(scan, rules);
+        // What comes when the attack is over is not what it was made of.
+        if let Some(worst) = scan.worst() {
+            self.look(track, worst.metric);
+        }
+        self.finish_numbers();
+        self.incident.summary = summary::of(&self.incident, self.ratio);
+        if self.incident.severity > severity || self.incident.family != family {
+            let text =
+                format!("now a {} {}, {:.1} times the limit", self.incident.severity.name(), self.incident.family.name(), self.ratio);
+            self.log(now, TimelineKind::Escalated, text);
+            self.change = Change::Escalated;
+        }
+    }
+
+    /// Whether the traffic has been low for long enough: the hold, and the time that records of this target are known to take.
+    #[must_use]
+    pub fn is_over(&self, track: Option<&Track>, rules: &config::Incident, now: Timestamp) -> bool {
+        let unknown = if self.restored { LATENESS_UNKNOWN_MILLISECONDS } else { 0 };
+        let late = track.map_or(0, |track| track.lateness.milliseconds()).max(unknown).min(RING_SECONDS * 1_000);
+        now.since(start_of(self.last_warm + 1)) >= rules.hold_seconds * 1_000 + late
+    }
+
+    /// The last slot that the incident explains.
+    #[must_use]
+    pub fn last_slot(&self) -> u64 {
+        self.last_warm
+    }
+
+    /// Closes it.
+    pub fn close(&mut self, status: IncidentStatus, track: Option<&Track>, text: &str, now: Timestamp) {
+        if let Some(track) = track {
+            // What came after the end does not belong to it.
+            let after = track.ring.sum(self.last_warm + 1, track.ring.newest());
+            self.packets = (self.packets - after.packets).max(0.0);
+            self.octets = (self.octets - after.octets).max(0.0);
+        }
+        self.incident.status = status;
+        self.incident.ended_at = Some(start_of(self.last_warm + 1).min(now).max(self.incident.started_at));
+        self.finish_numbers();
+        self.incident.summary = summary::of(&self.incident, self.ratio);
+        self.log(now, TimelineKind::Resolved, text.to_owned());
+    }
+
+    /// Adds a step to the timeline.
+    pub fn log(&mut self, at: Timestamp, kind: TimelineKind, text: String) {
+        log(&mut self.incident, at, kind, text);
+    }
+
+    /// Evidence, peaks, severity and confidence.
+    fn weigh(&mut self, scan: &Scan, rules: &config::Incident) {
+        self.incident.peak_pps = self.incident.peak_pps.max(whole(scan.peak_packets));
+        self.incident.peak_bps = self.incident.peak_bps.max(whole(scan.peak_bits));
+        self.ratio = self.ratio.max(scan.peak_packets / self.limit.packets_per_second).max(scan.peak_bits / self.limit.bits_per_second);
+        for crossing in &scan.crossings {
+            // The first tenths of a second count by what they prove at least.
+            self.ratio = self.ratio.max(crossing.ratio() * (1.0 - rules.sampling_errors * crossing.error));
+            let confidence = whole((1.0 - crossing.error).clamp(0.0, 1.0) * 100.0);
+            self.incident.confidence = self.incident.confidence.max(u8::try_from(confidence).unwrap_or(100));
+            self.keep_evidence(crossing);
+        }
+        let [medium, high, critical] = rules.severity_ratios;
+        self.incident.severity = match self.ratio {
+            ratio if ratio >= critical => Severity::Critical,
+            ratio if ratio >= high => Severity::High,
+            ratio if ratio >= medium => Severity::Medium,
+            _ => Severity::Low,
+        };
+    }
+
+    /// The largest value of each window and metric is kept.
+    fn keep_evidence(&mut self, crossing: &Crossing) {
+        let new = evidence(crossing);
+        let same = |old: &&mut Evidence| old.metric == new.metric && old.window_milliseconds == new.window_milliseconds;
+        match self.incident.evidence.iter_mut().find(same) {
+            Some(old) if old.value >= new.value => {}
+            Some(old) => *old = new,
+            None => self.incident.evidence.push(new),
+        }
+    }
+
+    /// The kind and the breakdowns, by the last 30 s of the incident.
+    fn look(&mut self, track: &Track, metric: Metric) {
+        let newest = track.ring.newest();
+        let volume = track.ring.sum(self.first.max(newest.saturating_sub(merge::EXACT_SECONDS * merge::SLOTS_PER_SECOND)), newest);
+        let detail: Option<Detail> = picture::merged(&track.details);
+        let Kind { family, subtype } = family::classify(&volume, detail.as_ref(), metric);
+        // A clear kind is not given up for none.
+        if family != Family::Unknown || self.incident.family == Family::Unknown {
+            self.incident.family = family;
+            self.incident.subtype = if Limits::is_host(self.target.prefix) { subtype } else { Some("carpet_bombing".to_owned()) };
+        }
+        picture::fill(&mut self.incident, &volume, detail.as_ref());
+    }
+
+    fn finish_numbers(&mut self) {
+        self.incident.total_packets = whole(self.packets);
+        self.incident.total_octets = whole(self.octets);
+        let end = self.incident.ended_at.unwrap_or(start_of(self.last_warm + 1));
+        self.incident.duration_sec = end.since(self.incident.started_at).div_ceil(1_000);
+    }
+}
+
+/// Adds a step to an incident's timeline; of too many the middle goes.
+pub fn log(incident: &mut Incident, at: Timestamp, kind: TimelineKind, text: String) {
+    if incident.timeline.len() >= TIMELINE_MAX {
+        incident.timeline.remove(TIMELINE_MAX / 2);
+    }
+    incident.timeline.push(TimelineEntry { at, kind, text });
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates, which is what is wanted")]
+fn whole(value: f64) -> u64 {
+    value.round() as u64
+}
+
+fn evidence(crossing: &Crossing) -> Evidence {
+    let multiple = crossing.limit / crossing.single;
+    let seconds = crossing.slots as f64 / merge::SLOTS_PER_SECOND as f64;
+    let times = if (multiple - 1.0).abs() < 1e-9 { String::new() } else { format!("{multiple} times ") };
+    Evidence {
+        rule: format!("mean of {seconds} s over {times}the limit"),
+        metric: crossing.metric,
+        window_milliseconds: crossing.slots * schemas::counter::SLOT_MILLISECONDS,
+        value: crossing.value,
+        limit: crossing.limit,
+        sampling_error: crossing.error,
+        at: start_of(crossing.last + 1),
+    }
+}
+
+fn blank(target: Target, worst: &Crossing, limit: &Limit, started_at: Timestamp, now: Timestamp) -> Incident {
+    Incident {
+        uuid: Uuid::new_v4(),
+        node: None,
+        target: target.prefix,
+        direction: target.direction,
+        family: Family::Unknown,
+        subtype: None,
+        severity: Severity::Low,
+        status: IncidentStatus::Active,
+        confidence: 0,
+        started_at,
+        detected_at: now,
+        mitigated_at: None,
+        ended_at: None,
+        duration_sec: 0,
+        peak_pps: 0,
+        peak_bps: 0,
+        total_packets: 0,
+        total_octets: 0,
+        threshold: Threshold { metric: worst.metric, value: worst.single, source: limit.source },
+        baseline: None,
+        evidence: Vec::new(),
+        protocol_breakdown: std::collections::BTreeMap::new(),
+        tcp_flag_breakdown: None,
+        packet_length_histogram: None,
+        source_ip_count: None,
+        spoofing_detected: None,
+        top_src_ips: Vec::new(),
+        top_src_asns: None,
+        top_dst_ports: Vec::new(),
+        top_src_ports: Vec::new(),
+        geo_breakdown: None,
+        exporters: Vec::new(),
+        rules: Vec::new(),
+        pcaps: Vec::new(),
+        timeline: Vec::new(),
+        summary: String::new(),
+        note: None,
+    }
+}
