@@ -1,3 +1,93 @@
-//! The program.
+//! `weir`: serves, checks a configuration, manages tokens.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use api::commands::{self, TokenCommand};
+use api::config::{self, Config};
+use api::serve;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Collects flow telemetry, detects DDoS attacks, announces the rules against them.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Collects, detects, mitigates, serves REST; what happens without a command
+    Serve {
+        /// The configuration; without one, defaults hold
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Tells what is wrong with a configuration, line by line
+    Check {
+        /// The configuration
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Makes, lists and revokes tokens
+    Token {
+        /// The configuration, for its data_dir
+        #[arg(long, global = true)]
+        config: Option<PathBuf>,
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Prints configurations
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Prints the version
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Prints the default, with a comment for every key
+    Default,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command.unwrap_or(Command::Serve { config: None }) {
+        Command::Serve { config } => {
+            start_log();
+            serve::run(Config::load(config.as_deref())?)
+        }
+        Command::Check { config } => Ok(Config::load(Some(&config)).map(|_| ())?),
+        Command::Token { config, command } => commands::token(&Config::load(config.as_deref())?, command),
+        Command::Config { command: ConfigCommand::Default } => {
+            print!("{}", config::DEFAULT);
+            Ok(())
+        }
+        Command::Version => {
+            println!("weir {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    }
+}
+
+/// Logs to standard error; `RUST_LOG` narrows or widens what is told.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,249 @@
+//! The whole configuration: one TOML, made of what each part owns; unknown keys are errors.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use schemas::net::Prefix;
+
+pub mod check;
+
+pub use check::{Problem, Problems};
+
+/// The commented default configuration, as `weir config default` prints it.
+pub const DEFAULT: &str = include_str!("config/default.toml");
+
+/// Everything that an operator can set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the state and the templates live.
+    pub data_dir: PathBuf,
+    /// Our networks; none = every destination is watched and no rule is ever announced.
+    pub networks: Vec<Prefix>,
+    /// Receiving, decoding, counting.
+    pub collector: Collector,
+    /// Detecting and mitigating.
+    pub analytics: Analytics,
+    /// REST, metrics, notifications.
+    pub api: Api,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./weir-data"),
+            networks: Vec::new(),
+            collector: Collector::default(),
+            analytics: Analytics::default(),
+            api: Api::default(),
+        }
+    }
+}
+
+/// Receiving, decoding, counting.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Collector {
+    /// The store of flows.
+    pub store: Store,
+}
+
+/// The store of flows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// Which engine.
+    pub engine: Engine,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { engine: Engine::Embedded }
+    }
+}
+
+/// An engine that keeps flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// The engine inside.
+    Embedded,
+    /// A server or cluster.
+    Clickhouse,
+    /// None: flows are counted and not stored.
+    None,
+}
+
+/// Detecting and mitigating.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Analytics {
+    /// The limits.
+    pub threshold: Threshold,
+}
+
+/// The limits of a host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Threshold {
+    /// Packets a second.
+    pub packets_per_second: f64,
+    /// Bits a second.
+    pub bits_per_second: f64,
+}
+
+impl Default for Threshold {
+    fn default() -> Self {
+        Self { packets_per_second: 100_000.0, bits_per_second: 1_000_000_000.0 }
+    }
+}
+
+/// REST, metrics, notifications.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    /// Where REST is served.
+    pub listen: SocketAddr,
+    /// Where Prometheus reads.
+    pub metrics_listen: SocketAddr,
+    /// Octets of a request's body; 0 = any.
+    pub body_octets_max: usize,
+    /// Nodes of a workspace; 0 = any.
+    pub nodes_max: u64,
+    /// Nodes are offline when no exporter was heard for so long.
+    pub exporter_silence_seconds_max: u64,
+    /// Requests a minute.
+    pub rate_limit: RateLimit,
+    /// Who is told.
+    pub notify: Notify,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            metrics_listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            body_octets_max: 1_048_576,
+            nodes_max: 10_000,
+            exporter_silence_seconds_max: 90,
+            rate_limit: RateLimit::default(),
+            notify: Notify::default(),
+        }
+    }
+}
+
+/// Requests a minute; 0 turns a limit off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimit {
+    /// Of one token.
+    pub requests_per_minute: u64,
+    /// Of one address, with a missing or wrong token.
+    pub failed_authentications_per_minute: u64,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self { requests_per_minute: 1_000, failed_authentications_per_minute: 100 }
+    }
+}
+
+/// Who is told of incidents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notify {
+    /// A signed POST.
+    pub webhook: Webhook,
+}
+
+/// A signed POST for every start, change and end of an incident.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Webhook {
+    /// Where to; empty = nobody is told.
+    pub url: String,
+    /// The key of the signature.
+    pub secret: String,
+    /// Whether addresses of private networks may be called.
+    pub allow_private: bool,
+    /// Events that wait for delivery; more are dropped and counted.
+    pub queue_max: usize,
+    /// Tries of one event.
+    pub attempts_max: u32,
+    /// How long one try may take.
+    pub timeout_milliseconds: u64,
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            secret: String::new(),
+            allow_private: false,
+            queue_max: 1_000,
+            attempts_max: 8,
+            timeout_milliseconds: 10_000,
+        }
+    }
+}
+
+impl Config {
+    /// The configuration of a file; of none, the default.
+    ///
+    /// # Errors
+    ///
+    /// Every [`Problem`] that can be found in it, with its line.
+    pub fn load(path: Option<&Path>) -> Result<Self, Problems> {
+        let Some(path) = path else {
+            return Ok(Self::default());
+        };
+        let problems = |problems| Problems { file: path.to_owned(), problems };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let message = error.to_string();
+            problems(vec![Problem { line: 0, key: String::new(), message }])
+        })?;
+        check::read(&text).map_err(problems)
+    }
+
+    /// The limits that hold for a node: packets and bits a second.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a limit is a rate, 53 bits are more than it needs")]
+    pub fn limits_of(&self, threshold_pps: Option<u64>) -> (f64, f64) {
+        let threshold = &self.analytics.threshold;
+        (threshold_pps.map_or(threshold.packets_per_second, |limit| limit as f64), threshold.bits_per_second)
+    }
+
+    /// What is wrong though each key by itself can be read: the key's path and the fault.
+    fn contradictions(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        if self.data_dir.as_os_str().is_empty() {
+            found.push(("data_dir", "must not be empty".to_owned()));
+        }
+        if self.api.listen == self.api.metrics_listen && self.api.listen.port() != 0 {
+            found.push(("api.metrics_listen", format!("{} is api.listen already", self.api.metrics_listen)));
+        }
+        let webhook = &self.api.notify.webhook;
+        if !webhook.url.is_empty() {
+            let scheme = ["https://", "http://"].iter().find(|scheme| webhook.url.starts_with(**scheme));
+            if scheme.is_none_or(|scheme| webhook.url.len() == scheme.len()) {
+                found.push(("api.notify.webhook.url", "must begin with https:// or http://".to_owned()));
+            }
+            if webhook.secret.is_empty() {
+                found.push(("api.notify.webhook.secret", "is needed to sign what is sent to url".to_owned()));
+            }
+        }
+        for (key, value) in [
+            ("api.notify.webhook.queue_max", u64::try_from(webhook.queue_max).unwrap_or(u64::MAX)),
+            ("api.notify.webhook.attempts_max", webhook.attempts_max.into()),
+            ("api.notify.webhook.timeout_milliseconds", webhook.timeout_milliseconds),
+            ("api.exporter_silence_seconds_max", self.api.exporter_silence_seconds_max),
+        ] {
+            if value == 0 {
+                found.push((key, "must be at least 1".to_owned()));
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,262 @@
+//! What the pipe told last: exporters, rates of nodes, the ledger, and whether each part is up.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use schemas::counter::{Direction, DomainReport, ExporterReport, HostReport, Snapshot};
+use schemas::ledger::Ledger;
+use schemas::net::Address;
+use schemas::time::Timestamp;
+
+/// Shards close a span of hosts every ten seconds.
+const HOSTS_SPAN_SECONDS: f64 = 10.0;
+
+/// A shard that has told nothing for so long is down.
+const SHARD_SILENCE_MILLISECONDS: u64 = 5_000;
+
+/// A rate that nobody has told again for so long is 0.
+const RATE_AGE_MILLISECONDS: u64 = 25_000;
+
+/// The latest news of the pipe, shared between its threads and the API.
+#[derive(Debug, Default)]
+pub struct Live(Mutex<News>);
+
+#[derive(Debug, Default)]
+struct News {
+    shards: BTreeMap<usize, Shard>,
+    exporters: BTreeMap<Address, Heard>,
+    /// Addresses whose rates are kept: those of nodes.
+    watched: HashMap<Address, BTreeMap<usize, Rate>>,
+    down: BTreeMap<&'static str, String>,
+    shards_expected: usize,
+    snapshots_dropped: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    taken_at: Timestamp,
+    ledger: Ledger,
+    kernel_drops: u64,
+    suspects_refused: u64,
+}
+
+#[derive(Debug)]
+struct Heard {
+    first_seen: Timestamp,
+    by_shard: BTreeMap<usize, ExporterReport>,
+}
+
+/// What a node receives.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rate {
+    /// Packets a second.
+    pub packets_per_second: f64,
+    /// Bits a second.
+    pub bits_per_second: f64,
+    /// When it was last told; `None` = never.
+    pub at: Option<Timestamp>,
+}
+
+/// An exporter over all shards.
+#[derive(Clone, Debug)]
+pub struct ExporterNews {
+    /// The sender.
+    pub exporter: Address,
+    /// When it was first heard since the start.
+    pub first_seen: Timestamp,
+    /// When a datagram was last heard.
+    pub last_seen: Timestamp,
+    /// Its ledger, summed.
+    pub ledger: Ledger,
+    /// Its observation domains.
+    pub domains: Vec<DomainReport>,
+}
+
+/// Sums over all shards.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// The ledger of all exporters.
+    pub ledger: Ledger,
+    /// Datagrams that the kernel dropped.
+    pub kernel_drops: u64,
+    /// Targets for which there was no room among the suspects.
+    pub suspects_refused: u64,
+    /// Snapshots that the analysts had no room for.
+    pub snapshots_dropped: u64,
+}
+
+impl Live {
+    /// Takes in what a shard tells.
+    pub fn observe(&self, snapshot: &Snapshot) {
+        let mut news = self.lock();
+        let shard = news.shards.entry(snapshot.shard).or_default();
+        shard.taken_at = snapshot.taken_at;
+        shard.kernel_drops = snapshot.kernel_drops;
+        shard.suspects_refused = snapshot.suspects_refused;
+        if let Some(ledger) = snapshot.ledger {
+            shard.ledger = ledger;
+        }
+        for report in &snapshot.exporters {
+            let heard =
+                news.exporters.entry(report.exporter).or_insert_with(|| Heard { first_seen: snapshot.taken_at, by_shard: BTreeMap::new() });
+            heard.by_shard.insert(snapshot.shard, report.clone());
+        }
+        for host in &snapshot.hosts {
+            news.host(snapshot, host);
+        }
+    }
+
+    /// Keeps the rates of these addresses and no others.
+    pub fn watch(&self, addresses: impl IntoIterator<Item = Address>) {
+        let mut news = self.lock();
+        let mut known = std::mem::take(&mut news.watched);
+        news.watched = addresses.into_iter().map(|address| (address, known.remove(&address).unwrap_or_default())).collect();
+    }
+
+    /// What an address receives.
+    #[must_use]
+    pub fn rate(&self, address: Address, now: Timestamp) -> Rate {
+        let news = self.lock();
+        let mut sum = Rate::default();
+        for rate in news.watched.get(&address).into_iter().flat_map(BTreeMap::values) {
+            if rate.at.is_some_and(|at| now.since(at) <= RATE_AGE_MILLISECONDS) {
+                sum.packets_per_second += rate.packets_per_second;
+                sum.bits_per_second += rate.bits_per_second;
+            }
+            sum.at = sum.at.max(rate.at);
+        }
+        sum
+    }
+
+    /// The exporters, those heard first last.
+    #[must_use]
+    pub fn exporters(&self) -> Vec<ExporterNews> {
+        let news = self.lock();
+        let mut all: Vec<ExporterNews> = news.exporters.iter().map(|(exporter, heard)| merged(*exporter, heard)).collect();
+        all.sort_by_key(|exporter| (std::cmp::Reverse(exporter.first_seen), exporter.exporter));
+        all
+    }
+
+    /// One exporter.
+    #[must_use]
+    pub fn exporter(&self, address: Address) -> Option<ExporterNews> {
+        self.lock().exporters.get(&address).map(|heard| merged(address, heard))
+    }
+
+    /// When any exporter was last heard.
+    #[must_use]
+    pub fn last_heard(&self) -> Option<Timestamp> {
+        self.lock().exporters.values().flat_map(|heard| heard.by_shard.values()).map(|report| report.last_seen).max()
+    }
+
+    /// Sums over all shards.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let news = self.lock();
+        let mut totals = Totals { snapshots_dropped: news.snapshots_dropped, ..Totals::default() };
+        for shard in news.shards.values() {
+            totals.ledger += &shard.ledger;
+            totals.kernel_drops = totals.kernel_drops.wrapping_add(shard.kernel_drops);
+            totals.suspects_refused = totals.suspects_refused.wrapping_add(shard.suspects_refused);
+        }
+        totals
+    }
+
+    /// Says how many shards should be heard from, from `now` on.
+    pub fn expect_shards(&self, shards: usize, now: Timestamp) {
+        let mut news = self.lock();
+        news.shards_expected = shards;
+        for shard in 0..shards {
+            news.shards.entry(shard).or_default().taken_at = now;
+        }
+    }
+
+    /// Says how many snapshots the analysts had no room for, since the start.
+    pub fn snapshots_dropped(&self, count: u64) {
+        self.lock().snapshots_dropped = count;
+    }
+
+    /// Says that a part that loses data is down, or up again.
+    pub fn set_part(&self, part: &'static str, down: Option<String>) {
+        let mut news = self.lock();
+        match down {
+            Some(reason) => news.down.insert(part, reason),
+            None => news.down.remove(part),
+        };
+    }
+
+    /// The parts that are down, with the reason.
+    #[must_use]
+    pub fn failing(&self, now: Timestamp) -> BTreeMap<String, String> {
+        let news = self.lock();
+        let mut failing: BTreeMap<String, String> = news.down.iter().map(|(part, reason)| ((*part).to_owned(), reason.clone())).collect();
+        let late =
+            |(number, shard): &(&usize, &Shard)| **number < news.shards_expected && now.since(shard.taken_at) > SHARD_SILENCE_MILLISECONDS;
+        let silent: Vec<String> = news.shards.iter().filter(late).map(|(number, _)| number.to_string()).collect();
+        if !silent.is_empty() {
+            failing.insert("collector".to_owned(), format!("no snapshot of shard {} for 5 s", silent.join(", ")));
+        }
+        failing
+    }
+
+    fn lock(&self) -> MutexGuard<'_, News> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl News {
+    fn host(&mut self, snapshot: &Snapshot, host: &HostReport) {
+        if host.target.direction != Direction::Incoming || !host.target.prefix.is_host() {
+            return;
+        }
+        if let Some(rates) = self.watched.get_mut(&host.target.prefix.first()) {
+            let rate = Rate {
+                packets_per_second: host.volume.packets / HOSTS_SPAN_SECONDS,
+                bits_per_second: host.volume.octets * 8.0 / HOSTS_SPAN_SECONDS,
+                at: Some(snapshot.taken_at),
+            };
+            rates.insert(snapshot.shard, rate);
+        }
+    }
+}
+
+fn merged(exporter: Address, heard: &Heard) -> ExporterNews {
+    let mut news = ExporterNews {
+        exporter,
+        first_seen: heard.first_seen,
+        last_seen: Timestamp::default(),
+        ledger: Ledger::default(),
+        domains: Vec::new(),
+    };
+    for report in heard.by_shard.values() {
+        news.last_seen = news.last_seen.max(report.last_seen);
+        news.ledger += &report.ledger;
+        for domain in &report.domains {
+            let same = |known: &&mut DomainReport| {
+                (known.version, known.observation_domain_id, known.agent) == (domain.version, domain.observation_domain_id, domain.agent)
+            };
+            match news.domains.iter_mut().find(same) {
+                Some(known) => add(known, domain),
+                None => news.domains.push(domain.clone()),
+            }
+        }
+    }
+    news.domains.sort_by_key(|domain| (domain.version, domain.observation_domain_id, domain.agent));
+    news
+}
+
+/// Adds what another shard saw of the same observation domain.
+fn add(known: &mut DomainReport, other: &DomainReport) {
+    known.templates = known.templates.max(other.templates);
+    known.datagrams += other.datagrams;
+    known.records += other.records;
+    known.lost_by_sequence += other.lost_by_sequence;
+    known.sets_without_template += other.sets_without_template;
+    if known.sampling_interval.is_none() {
+        known.sampling_interval = other.sampling_interval;
+        known.sampling_source = other.sampling_source;
+    }
+    known.interfaces.extend(&other.interfaces);
+    known.interfaces.sort_unstable();
+    known.interfaces.dedup();
+}

@@ -1,0 +1,35 @@
+//! The route table: every path that is served, who may call it, and the file that answers; one file a resource.
+
+use crate::server::Route;
+
+mod allowlist;
+mod deploy;
+mod exporters;
+mod freeze;
+mod health;
+mod incidents;
+mod nodes;
+mod openapi;
+mod status;
+mod tokens;
+
+pub(crate) use nodes::watch_nodes;
+
+/// Every route.
+pub fn all() -> impl Iterator<Item = Route> {
+    [
+        health::ROUTES,
+        openapi::ROUTES,
+        deploy::ROUTES,
+        status::ROUTES,
+        nodes::ROUTES,
+        incidents::ROUTES,
+        exporters::ROUTES,
+        freeze::ROUTES,
+        allowlist::ROUTES,
+        tokens::ROUTES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}

@@ -1,0 +1,51 @@
+//! `/api/v1/exporters`: who sends us telemetry, and what became of it.
+
+use axum::routing::MethodFilter;
+use serde_json::{Map, Value, json};
+
+use crate::auth::{Access, Role};
+use crate::error::ApiError;
+use crate::live::ExporterNews;
+use crate::server::{Answer, Call, Route, listed};
+
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        method: MethodFilter::GET,
+        path: "/api/v1/exporters",
+        access: Access::Least(Role::Readonly),
+        handler: |call| Box::pin(list(call)),
+    },
+    Route {
+        method: MethodFilter::GET,
+        path: "/api/v1/exporters/{id}",
+        access: Access::Least(Role::Readonly),
+        handler: |call| Box::pin(get(call)),
+    },
+];
+
+async fn list(mut call: Call) -> Result<Answer, ApiError> {
+    let page = call.query.page(50, 100);
+    call.query.finish()?;
+    let all = call.app.live.exporters();
+    let skip = usize::try_from(page.offset).unwrap_or(usize::MAX);
+    let take = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let entries = all.iter().skip(skip).take(take).map(shown).collect();
+    Ok(listed("exporters", entries, u64::try_from(all.len()).unwrap_or(u64::MAX), page))
+}
+
+/// An exporter's id is its address.
+async fn get(call: Call) -> Result<Answer, ApiError> {
+    let news = call.path("id").parse().ok().and_then(|address| call.app.live.exporter(address));
+    let news = news.ok_or(ApiError::NotFound("exporter"))?;
+    Ok(Answer::ok(json!({ "exporter": shown(&news) })))
+}
+
+fn shown(news: &ExporterNews) -> Value {
+    let ledger: Map<String, Value> = news.ledger.counts().map(|(name, count)| (name.to_owned(), Value::from(count))).collect();
+    json!({
+        "id": news.exporter, "address": news.exporter, "first_seen": news.first_seen, "last_seen": news.last_seen,
+        "datagrams": news.ledger.datagrams_received, "records": news.ledger.records_decoded,
+        "lost_by_sequence": news.ledger.lost_by_sequence, "records_sampling_unknown": news.ledger.records_sampling_unknown,
+        "ledger": ledger, "domains": news.domains,
+    })
+}

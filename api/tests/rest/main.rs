@@ -1,0 +1,10 @@
+//! The REST API over real HTTP: every route's answers, and what holds for all of them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails here has failed")]
+
+mod allowlist;
+mod envelope;
+mod harness;
+mod incidents;
+mod nodes;
+mod roles;
+mod tokens;
