@@ -145,39 +145,47 @@ impl Headers {
 ///
 /// `None` if not even the link layer's header is whole; [`Headers::is_ip`] tells whether an IP header was found.
 #[must_use]
+#[inline]
 pub fn dissect(link: Link, octets: &[u8]) -> Option<Headers> {
     let mut headers = Headers::default();
+    dissect_into(&mut headers, link, octets)?;
+    Some(headers)
+}
+
+/// The same into headers that are still all 0, which saves the hot loop of sFlow a copy.
+#[inline]
+pub(crate) fn dissect_into(headers: &mut Headers, link: Link, octets: &[u8]) -> Option<()> {
     // A cut below the link layer leaves what was read above it.
     let _ = match link {
-        Link::Ethernet => ethernet(&mut headers, octets, 0, chunk(octets, 0)?),
-        Link::Cooked => carried(&mut headers, octets, 16, number(octets, 14)?),
+        Link::Ethernet => ethernet(headers, octets, 0, chunk(octets, 0)?),
+        Link::Cooked => carried(headers, octets, 16, number(octets, 14)?),
         Link::Cooked2 => {
             chunk::<20>(octets, 0)?;
-            carried(&mut headers, octets, 20, number(octets, 0)?)
+            carried(headers, octets, 20, number(octets, 0)?)
         }
         Link::Ip => {
             chunk::<1>(octets, 0)?;
-            internet(&mut headers, octets, 0)
+            internet(headers, octets, 0)
         }
         Link::Null => {
             chunk::<4>(octets, 0)?;
-            internet(&mut headers, octets, 4)
+            internet(headers, octets, 4)
         }
         Link::Ppp => {
             chunk::<1>(octets, 0)?;
-            ppp(&mut headers, octets, 0)
+            ppp(headers, octets, 0)
         }
         Link::PppoeSession => {
             chunk::<6>(octets, 0)?;
-            ppp(&mut headers, octets, 6)
+            ppp(headers, octets, 6)
         }
-        Link::Hdlc => carried(&mut headers, octets, 4, number(octets, 2)?),
+        Link::Hdlc => carried(headers, octets, 4, number(octets, 2)?),
         Link::Mpls => {
             chunk::<4>(octets, 0)?;
-            mpls(&mut headers, octets, 0)
+            mpls(headers, octets, 0)
         }
     };
-    Some(headers)
+    Some(())
 }
 
 /// The headers of the packet inside a tunnel whose outer headers are `outer`: IP in IP, 6in4, GRE, VXLAN, Geneve, GTP-U, Teredo.

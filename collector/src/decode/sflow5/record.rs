@@ -3,7 +3,7 @@
 use schemas::flow::{ColumnSet, FlowBatch};
 use schemas::net::Address;
 
-use crate::decode::frame::{Headers, Link, dissect};
+use crate::decode::frame::{Headers, Link, dissect_into};
 
 /// Kinds of flow records: enterprise 0, then the format.
 mod kind {
@@ -113,9 +113,11 @@ impl Sample {
         self.has_raw_header = true;
         self.octets = octets;
         let link = Link::of_sflow(u32::from_be_bytes([*p0, *p1, *p2, *p3]));
-        if let Some(headers) = link.and_then(|link| dissect(link, rest.get(..header).unwrap_or(rest))) {
-            self.link_layer_octets = headers.link_layer_octets(octets);
-            self.headers = headers;
+        if let Some(link) = link {
+            self.headers = Headers::default();
+            // A header that is cut shows what it has.
+            let _ = dissect_into(&mut self.headers, link, rest.get(..header).unwrap_or(rest));
+            self.link_layer_octets = self.headers.link_layer_octets(octets);
         }
         Some(())
     }
