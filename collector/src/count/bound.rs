@@ -1,0 +1,239 @@
+//! Upper bounds of the traffic of one target in any window, in 56 octets.
+//!
+//! What is asked: has any window of 0.1, 1, 5 or 30 s of reconstructed time held more than a share of the limit?
+//! Records come in any order and up to two minutes late, and a long flow overlaps many windows, so that what arrives
+//! together says little: an average by arrival bounds nothing. Two scales are enough. A window of 5 or 30 s is made of
+//! whole windows of 1 s, so that one of these has at least its rate: the scales are 0.1 s and 1 s, the latter with the
+//! smallest multiple of the three.
+//!
+//! **The bound.** Take a window `[t, t + w)` and a flow of `v` octets, uniform over `[start, end]` of length `d`. If they
+//! overlap at all then `t` lies in `[start − w, end]`, and the window holds at most `v × min(1, w / d)` of the flow: its
+//! *weight*. So the window holds no more than the sum of the weights of all flows with `t` in `[start − w, end]`. A ring of
+//! cells, each for a span of time, adds a flow's weight to every cell that `[start − w, end]` touches; then the cell which
+//! `t` lies in holds that sum, in whatever order the flows came.
+//!
+//! **Two rings.** A flow whose `[start − w, end]` lies within the last four seconds counts in the *fine* ring of 1-s
+//! cells (sFlow, mirrors, quick exporters: that is most of them), any other in the *coarse* ring of 8 cells, 18 s each at
+//! a lateness of 120 s. A window's bound is the fine cell of `t` plus the coarse cell of `t`. When a fine cell's second leaves
+//! the ring, its sum is kept as a *peak*, the maximum of a generation and of the one before, each as long as the
+//! lateness: so a fine sum that is no longer at hand is at most the larger peak.
+//!
+//! **When it is looked at.** A window's bound grows only when one of its two cells does, and is looked at then: after a fine
+//! update with the coarse cell as it is, after a coarse one with the largest fine cell or peak. So no window's true traffic
+//! passes a share of the limit without the bound being seen to pass it, at that record or before.
+//!
+//! **Units.** Sums are of `max(packets / limit, bits / limit)`, which is at least the larger of the two sums; a unit is a
+//! 4,096th of the share that makes a suspect, weights are rounded up, and 16 bits saturate at 16 times that share. How
+//! loose is it? Steady flows shorter than a window look like 1.1 (2, at the 1-s scale) seconds' worth in one window when
+//! they are prompt, and like 18 when they are late; a late flow of 60 s is overestimated by a third.
+
+use super::clock::{Clock, Reach};
+
+/// The sum at which a target becomes a suspect.
+pub(super) const SUSPICION: u16 = 4_096;
+
+/// Cells of the fine ring.
+const FINE_CELLS: u64 = 4;
+
+/// The two rings and the peaks, for windows of 0.1 and of 1 s.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bound {
+    fine: [[u16; 4]; 2],
+    peaks: [[u16; 2]; 2],
+    coarse: [[u16; 8]; 2],
+}
+
+/// What an update has brought to light.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Load {
+    /// Upper bound of the windows that the flow belongs to.
+    pub(super) bound: u16,
+    /// The part of it that lies in the flow's own cells.
+    pub(super) here: u16,
+}
+
+impl Bound {
+    /// Brings the rings from second `then` to the clock's: what falls out of them is folded into the peaks or forgotten.
+    #[expect(clippy::indexing_slicing, reason = "indices are taken modulo the lengths")]
+    #[expect(clippy::cast_possible_truncation, reason = "indices are taken modulo the lengths")]
+    pub(super) fn roll(&mut self, then: u64, clock: &Clock) {
+        if clock.second - then > clock.memory_seconds() {
+            *self = Self::default();
+            return;
+        }
+        let (old, new) = (clock.generation_of(then), clock.generation);
+        for number in old + 1..=new {
+            self.peaks.iter_mut().for_each(|peaks| peaks[number as usize % 2] = 0);
+        }
+        for second in (then + 1..=clock.second).take(FINE_CELLS as usize) {
+            for (fine, peaks) in self.fine.iter_mut().zip(&mut self.peaks) {
+                let cell = &mut fine[second as usize % 4];
+                let peak = &mut peaks[new as usize % 2];
+                *peak = (*peak).max(*cell);
+                *cell = 0;
+            }
+        }
+        for number in clock.bucket_of(then) + 1..=clock.bucket {
+            self.coarse.iter_mut().for_each(|coarse| coarse[number as usize % 8] = 0);
+        }
+    }
+
+    /// Adds a flow of `units` (for windows of 0.1 and 1 s), after [`Bound::roll`] to now.
+    #[expect(clippy::indexing_slicing, reason = "indices are taken modulo the lengths")]
+    pub(super) fn add(&mut self, reach: &Reach, units: [u16; 2], clock: &Clock) -> Load {
+        let mut load = Load::default();
+        let rings = self.fine.iter_mut().zip(&mut self.coarse).zip(&self.peaks);
+        for (((fine, coarse), peaks), (first, units)) in rings.zip(reach.first.into_iter().zip(units)) {
+            let (here, elsewhere) = if reach.prompt {
+                let here = raise(fine, first, reach.last, units);
+                // The window starts within the last four seconds: in this coarse bucket or the one before.
+                #[expect(clippy::cast_possible_truncation, reason = "taken modulo 8")]
+                let bucket = clock.bucket as usize;
+                (here, coarse[bucket % 8].max(coarse[bucket.wrapping_sub(1) % 8]))
+            } else {
+                let here = raise(coarse, first, reach.last, units);
+                (here, fine.iter().copied().fold(peaks[0].max(peaks[1]), u16::max))
+            };
+            load.here = load.here.max(here);
+            load.bound = load.bound.max(here.saturating_add(elsewhere));
+        }
+        load
+    }
+
+    /// The largest sum in any cell.
+    pub(super) fn largest(&self) -> u16 {
+        let cells = self.fine.iter().flatten().chain(self.peaks.iter().flatten()).chain(self.coarse.iter().flatten());
+        cells.copied().max().unwrap_or(0)
+    }
+}
+
+/// Adds `units` to the cells `first..=last`, numbers modulo the ring's length, and returns the largest of them.
+#[expect(clippy::indexing_slicing, reason = "indices are taken modulo the length")]
+fn raise<const CELLS: usize>(ring: &mut [u16; CELLS], first: u32, last: u32, units: u16) -> u16 {
+    let mut largest = 0;
+    for step in (0..=last.wrapping_sub(first)).take(CELLS) {
+        let cell = &mut ring[last.wrapping_sub(step) as usize % CELLS];
+        *cell = cell.saturating_add(units);
+        largest = largest.max(*cell);
+    }
+    largest
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use schemas::limit::WINDOW_MILLISECONDS;
+    use schemas::time::Timestamp;
+
+    use super::super::clock::Span;
+    use super::*;
+
+    /// A flow of `units`, known at `arrival`.
+    #[derive(Clone, Copy, Debug)]
+    struct Flow {
+        span: Span,
+        arrival: u64,
+        units: f64,
+    }
+
+    /// The largest bound seen while the flows arrive, at the scale of 0.1 s (0) or 1 s (1).
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some thousand units")]
+    fn largest_bound(flows: &[Flow], scale: usize) -> u16 {
+        let (mut clock, mut bound, mut largest) = (Clock::new(120, 2_000), Bound::default(), 0);
+        clock.advance(Timestamp(flows[0].arrival));
+        for flow in flows {
+            let then = clock.second;
+            clock.advance(Timestamp(flow.arrival));
+            bound.roll(then, &clock);
+            let reach = clock.reach(flow.span);
+            let mut units = [0; 2];
+            units[scale] = (flow.units * f64::from(reach.weights[scale])) as u16 + 1;
+            largest = largest.max(bound.add(&reach, units, &clock).bound);
+        }
+        largest
+    }
+
+    /// The most that any window of this length truly holds.
+    fn largest_window(flows: &[Flow], window: u64) -> f64 {
+        // The sum over a moving window is linear between these starts.
+        let starts = flows.iter().flat_map(|flow| {
+            let Span { start, end, .. } = flow.span;
+            [start, end, start - window, end - window]
+        });
+        let held = |from: u64| {
+            flows.iter().map(move |flow| {
+                let Span { start, end, .. } = flow.span;
+                let overlap = (end.min(from + window) as f64 - start.max(from) as f64).max(0.0);
+                if end > start {
+                    flow.units * overlap / (end - start) as f64
+                } else {
+                    flow.units * f64::from(u8::from((from..from + window).contains(&start)))
+                }
+            })
+        };
+        starts.map(|from| held(from).sum()).fold(0.0, f64::max)
+    }
+
+    fn flows() -> impl Strategy<Value = Vec<Flow>> {
+        let duration = prop_oneof![Just(0u64), 1..100u64, 100..1_000u64, 1_000..8_000u64, 8_000..120_000u64];
+        let lag = prop_oneof![3 => 0..500u64, 1 => 0..4_000u64, 1 => 0..60_000u64, 1 => 0..120_000u64];
+        // Ends lie close together, so that windows hold many of them, in a minute of which some cells fall out of the rings.
+        let end = prop_oneof![0..1_500u64, 0..20_000u64, 0..200_000u64];
+        let flow = (end, duration, lag, 1u32..40).prop_map(|(end, duration, lag, units)| {
+            let end = 10_000_000 + end;
+            Flow { span: Span { start: end - duration, end, corrected: false }, arrival: end + lag, units: f64::from(units) }
+        });
+        proptest::collection::vec(flow, 1..60).prop_map(|mut flows| {
+            flows.sort_by_key(|flow| flow.arrival);
+            flows
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn no_window_holds_more_than_the_bound(flows in flows()) {
+            for window in WINDOW_MILLISECONDS {
+                let bound = f64::from(largest_bound(&flows, usize::from(window >= 1_000)));
+                // Units are those of a window of a second: a longer one holds as many of these.
+                let seconds = (window as f64 / 1_000.0).max(1.0);
+                let held = largest_window(&flows, window) / seconds;
+                prop_assert!(bound >= held, "{} ms: {} held, bound {}", window, held, bound);
+            }
+        }
+    }
+
+    #[test]
+    fn a_steady_prompt_rate_is_overestimated_by_a_second_and_a_steady_late_one_of_a_minute_by_a_third() {
+        let steady = |lag: u64, duration: u64| {
+            let flow = |step: u64| {
+                let end = 10_000_000 + step * 10;
+                Flow {
+                    span: Span { start: end - duration, end, corrected: false },
+                    arrival: end + lag,
+                    units: 10.0 * (duration as f64 / 10.0).max(1.0),
+                }
+            };
+            (0..20_000).map(flow).collect::<Vec<_>>()
+        };
+        // 100 flows a second of 10 units, rounded up to 11: in a 1-s cell are those that end in it or the window's length after.
+        assert_eq!((largest_bound(&steady(0, 0), 0), largest_bound(&steady(0, 0), 1)), (1_210, 2_200));
+        // Late ones count in 18 s and the window's length: the bound is loose, which costs a suspect and hides nothing.
+        assert_eq!(largest_bound(&steady(10_000, 0), 1), 19 * 1_100);
+    }
+
+    #[test]
+    fn what_is_older_than_the_lateness_is_forgotten() {
+        let (mut clock, mut bound) = (Clock::new(120, 2_000), Bound::default());
+        clock.advance(Timestamp(10_000_000));
+        let reach = clock.reach(Span { start: 10_000_000, end: 10_000_000, corrected: false });
+        bound.add(&reach, [500, 500], &clock);
+        let later = |seconds: u64| {
+            let (mut clock, mut bound, then) = (clock, bound, clock.second);
+            clock.advance(Timestamp(10_000_000 + seconds * 1_000));
+            bound.roll(then, &clock);
+            bound.largest()
+        };
+        assert_eq!((later(3), later(60), later(119), later(145)), (500, 500, 500, 0));
+    }
+}

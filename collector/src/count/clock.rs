@@ -1,0 +1,184 @@
+//! The counter's own time: seconds and coarse buckets of now, and where a flow's span lies in them.
+
+use schemas::flow::Origin;
+use schemas::time::Timestamp;
+
+/// Cells of the bound's coarse ring.
+pub(super) const COARSE_CELLS: u32 = 8;
+
+/// Now, in the units that the compact entries count in; it never goes back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Clock {
+    /// Now, in unix milliseconds.
+    pub(super) now: u64,
+    /// Now, in unix seconds.
+    pub(super) second: u64,
+    /// Number of the coarse bucket of now.
+    pub(super) bucket: u64,
+    /// Number of the generation of peaks.
+    pub(super) generation: u64,
+    /// Length of a coarse bucket in seconds.
+    pub(super) bucket_seconds: u64,
+    /// Length of a generation in seconds, at least as long as a record may be late.
+    generation_seconds: u64,
+    pub(super) lateness_milliseconds: u64,
+    tolerance_milliseconds: u64,
+}
+
+/// When a flow was, by our clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    /// First moment, unix milliseconds.
+    pub(super) start: u64,
+    /// Last moment, not before the first.
+    pub(super) end: u64,
+    /// Whether the exporter's times could not be and the arrival stands for them.
+    pub(super) corrected: bool,
+}
+
+/// Which cells of the bound's rings a flow belongs to, and with which weight.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reach {
+    /// Whether the flow lies within the fine ring; else it counts in the coarse one.
+    pub(super) prompt: bool,
+    /// First cell for windows of 0.1 and 1 s: seconds if prompt, else coarse buckets; low bits of their numbers.
+    pub(super) first: [u32; 2],
+    /// Last cell.
+    pub(super) last: u32,
+    /// The share of the flow that one window of 0.1 or 1 s can hold.
+    pub(super) weights: [f32; 2],
+}
+
+impl Clock {
+    pub(super) fn new(lateness_seconds: u64, tolerance_milliseconds: u64) -> Self {
+        Self {
+            // Seven whole buckets and the current one reach back over the lateness and a window of a second.
+            bucket_seconds: (lateness_seconds + 2).div_ceil(u64::from(COARSE_CELLS) - 1).max(8),
+            generation_seconds: lateness_seconds + 8,
+            lateness_milliseconds: lateness_seconds * 1_000,
+            tolerance_milliseconds,
+            ..Self::default()
+        }
+    }
+
+    /// Moves on to `now`; a moment before the last one changes nothing.
+    pub(super) fn advance(&mut self, now: Timestamp) {
+        if now.milliseconds() > self.now {
+            self.now = now.milliseconds();
+            self.second = self.now / 1_000;
+            self.bucket = self.bucket_of(self.second);
+            self.generation = self.generation_of(self.second);
+        }
+    }
+
+    pub(super) fn bucket_of(&self, second: u64) -> u64 {
+        second / self.bucket_seconds
+    }
+
+    pub(super) fn generation_of(&self, second: u64) -> u64 {
+        second / self.generation_seconds
+    }
+
+    /// After how many seconds without traffic nothing in a bound holds any more.
+    pub(super) fn memory_seconds(&self) -> u64 {
+        self.bucket_seconds * u64::from(COARSE_CELLS)
+    }
+
+    /// Where a record with these exporter times lies on our clock.
+    ///
+    /// Without an end, with a start behind the end or an end in the future, the arrival is all that is known.
+    pub(super) fn span(&self, start: u64, end: u64, origin: &Origin) -> Span {
+        let arrival = if origin.arrival_milliseconds == 0 { self.now } else { origin.arrival_milliseconds.min(self.now) };
+        if end == 0 {
+            return Span { start: arrival, end: arrival, corrected: false };
+        }
+        let ours = |moment: u64| moment.saturating_add_signed(origin.clock_offset_milliseconds);
+        let (start, end) = (ours(if start == 0 { end } else { start }), ours(end));
+        if start > end || end > arrival.saturating_add(self.tolerance_milliseconds) {
+            return Span { start: arrival, end: arrival, corrected: true };
+        }
+        let end = end.min(arrival);
+        Span { start: start.min(end), end, corrected: false }
+    }
+
+    /// Whether a record that ended at `end` is older than the windows reach back.
+    pub(super) fn is_too_late(&self, end: u64) -> bool {
+        end.saturating_add(self.lateness_milliseconds) < self.now
+    }
+
+    /// The cells and weights of a flow for the bounds.
+    #[expect(clippy::cast_possible_truncation, reason = "cells are found by the low bits, and spans are cut to the lateness")]
+    pub(super) fn reach(&self, span: Span) -> Reach {
+        let duration = (span.end - span.start) as f32;
+        // A window of length w that touches the flow at all starts within [start − w, end].
+        let first = [span.start.saturating_sub(100), span.start.saturating_sub(1_000)];
+        let [_, from] = first;
+        let weights = [100.0 / duration.max(100.0), 1_000.0 / duration.max(1_000.0)];
+        if from >= self.second.saturating_sub(3) * 1_000 {
+            return Reach { prompt: true, first: first.map(|moment| (moment / 1_000) as u32), last: (span.end / 1_000) as u32, weights };
+        }
+        let bucket = self.bucket_seconds * 1_000;
+        let oldest = self.now.saturating_sub(self.lateness_milliseconds + 1_000);
+        // All moments are less than two minutes or so before the end of this bucket: 32 bits divide faster than 64.
+        let bucket_end = self.bucket * bucket + bucket - 1;
+        let cell = |moment: u64| (self.bucket as u32).wrapping_sub((bucket_end - moment.max(oldest)) as u32 / bucket as u32);
+        Reach { prompt: false, first: first.map(cell), last: cell(span.end), weights }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schemas::flow::{ColumnSet, Version};
+    use schemas::net::Address;
+
+    fn origin(arrival_milliseconds: u64, clock_offset_milliseconds: i64) -> Origin {
+        Origin {
+            exporter: Address::from_v4(1),
+            source_port: 1,
+            version: Version::Ipfix,
+            observation_domain_id: 0,
+            template_id: 256,
+            arrival_milliseconds,
+            export_milliseconds: 0,
+            clock_offset_milliseconds,
+            present: ColumnSet::default(),
+            derived: ColumnSet::default(),
+        }
+    }
+
+    fn clock(now: u64) -> Clock {
+        let mut clock = Clock::new(120, 2_000);
+        clock.advance(Timestamp(now));
+        clock
+    }
+
+    #[test]
+    fn times_are_moved_by_the_exporters_offset_and_never_pass_the_arrival() {
+        let clock = clock(100_000);
+        let span = |start, end, offset| clock.span(start, end, &origin(99_000, offset));
+        assert_eq!(span(90_000, 95_000, 0), Span { start: 90_000, end: 95_000, corrected: false });
+        assert_eq!(span(1_090_000, 1_095_000, -1_000_000), Span { start: 90_000, end: 95_000, corrected: false });
+        // Within the tolerance of two seconds the end is cut to the arrival.
+        assert_eq!(span(98_000, 100_500, 0), Span { start: 98_000, end: 99_000, corrected: false });
+    }
+
+    #[test]
+    fn times_that_are_absent_or_cannot_be_give_way_to_the_arrival() {
+        let clock = clock(100_000);
+        let span = |start, end| clock.span(start, end, &origin(99_000, 0));
+        assert_eq!(span(0, 0), Span { start: 99_000, end: 99_000, corrected: false });
+        assert_eq!(span(50_000, 0), Span { start: 99_000, end: 99_000, corrected: false });
+        assert_eq!(span(0, 98_000), Span { start: 98_000, end: 98_000, corrected: false });
+        assert_eq!(span(98_000, 97_000), Span { start: 99_000, end: 99_000, corrected: true });
+        assert_eq!(span(98_000, 101_001), Span { start: 99_000, end: 99_000, corrected: true });
+    }
+
+    #[test]
+    fn the_clock_never_goes_back_and_a_late_record_is_late_from_its_end() {
+        let mut clock = clock(500_000);
+        clock.advance(Timestamp(400_000));
+        assert_eq!(clock.now, 500_000);
+        assert!(!clock.is_too_late(380_000) && clock.is_too_late(379_999));
+    }
+}

@@ -1,0 +1,68 @@
+//! Limits turned into the units of the bounds.
+
+use std::collections::HashMap;
+
+use schemas::limit::{Limit, Limits};
+use schemas::net::Prefix;
+
+use super::bound::SUSPICION;
+use super::traffic::Amount;
+
+/// The share of a limit from which on a target is counted exactly.
+const SUSPICION_SHARE: f64 = 0.25;
+
+/// The limits in use, each once: an entry holds its limit's number.
+#[derive(Debug)]
+pub(super) struct Scales {
+    limits: Limits,
+    numbers: HashMap<[u64; 2], u16>,
+    scales: Vec<Scale>,
+    /// Units that a second of the limit is worth, for windows of 0.1 and 1 s.
+    units: [f32; 2],
+}
+
+/// Seconds of the limit that one packet and one octet are worth.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scale {
+    packet: f32,
+    octet: f32,
+}
+
+impl Scales {
+    #[expect(clippy::cast_possible_truncation, reason = "single precision is enough for a bound that is rounded up")]
+    pub(super) fn new(limits: Limits) -> Self {
+        let [burst, longer @ ..] = limits.multiples;
+        // A window of 5 or 30 s over its limit has a second in it that is as much over it.
+        let smallest = longer.into_iter().fold(f64::INFINITY, f64::min);
+        let units = |window_seconds: f64, multiple: f64| (f64::from(SUSPICION) / (SUSPICION_SHARE * multiple * window_seconds)) as f32;
+        Self { units: [units(0.1, burst), units(1.0, smallest)], numbers: HashMap::new(), scales: Vec::new(), limits }
+    }
+
+    /// The number of the limit that holds for a host or prefix.
+    #[expect(clippy::cast_possible_truncation, reason = "single precision is enough for a bound that is rounded up")]
+    pub(super) fn number(&mut self, prefix: Prefix) -> u16 {
+        let Limit { packets_per_second, bits_per_second } = self.limits.of(prefix);
+        let bits = [packets_per_second.to_bits(), bits_per_second.to_bits()];
+        if let Some(&number) = self.numbers.get(&bits) {
+            return number;
+        }
+        // So many different limits nobody has; should it be, the rest are held to the first.
+        let Ok(number) = u16::try_from(self.scales.len()) else {
+            return 0;
+        };
+        let scale = Scale { packet: packets_per_second.max(1.0).recip() as f32, octet: 8.0 / bits_per_second.max(8.0) as f32 };
+        self.scales.push(scale);
+        self.numbers.insert(bits, number);
+        number
+    }
+
+    /// What a record of this amount adds to the bounds, of which a window sees the share `weights`; rounded up.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and meant to saturate")]
+    pub(super) fn weigh(&self, number: u16, amount: &Amount, weights: [f32; 2]) -> [u16; 2] {
+        let scale = self.scales.get(usize::from(number)).copied().unwrap_or_default();
+        let seconds = (amount.packets as f32 * scale.packet).max(amount.octets as f32 * scale.octet);
+        let [burst, second] = self.units;
+        let [burst_weight, second_weight] = weights;
+        [(seconds * burst * burst_weight) as u16, (seconds * second * second_weight) as u16].map(|units| units.saturating_add(1))
+    }
+}

@@ -1,0 +1,367 @@
+//! The table of compact entries: open addressing with linear probing, a fixed capacity and a keyed hash.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+
+use schemas::counter::{Direction, Target, Volume};
+use schemas::net::{Address, Prefix};
+
+use super::bound::Bound;
+use super::clock::Clock;
+use super::traffic::Traffic;
+
+/// Steps in which the whole table is swept: one a slot of 100 ms, a turn in ten seconds.
+pub(super) const SWEEP_STEPS: u64 = 100;
+/// How far from its home an entry may lie; farther, the table counts as full.
+const PROBES_MAX: usize = 128;
+/// Seconds after which an entry that weighs next to nothing makes room when the table is nearly full.
+const LIGHT_SECONDS: u64 = 10;
+/// What weighs next to nothing: a 64th of what makes a suspect.
+const LIGHT_UNITS: u16 = super::bound::SUSPICION / 64;
+
+/// What an entry counts: an address block of 128 bits or fewer, and a direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Key {
+    address: Address,
+    /// Twice the prefix's bits of 128, plus 1 for outgoing traffic; 0 for no key.
+    shape: u16,
+}
+
+impl Key {
+    /// The key of the first `bits` of 128 of an address.
+    pub(super) fn new(address: Address, bits: u8, direction: Direction) -> Self {
+        let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+        Self { address: Address(address.0 & mask), shape: u16::from(bits) << 1 | u16::from(direction == Direction::Outgoing) }
+    }
+
+    fn bits(self) -> u8 {
+        u8::try_from(self.shape >> 1).unwrap_or(128)
+    }
+
+    pub(super) fn direction(self) -> Direction {
+        if self.shape & 1 == 1 { Direction::Outgoing } else { Direction::Incoming }
+    }
+
+    /// Whether the key is a host's: an address, or an IPv6 /64 that stands for its hosts.
+    pub(super) fn is_host(self) -> bool {
+        self.bits() == 128 || self.bits() == 64
+    }
+
+    /// Whether the key is an IPv6 address's.
+    pub(super) fn folds(self) -> bool {
+        self.bits() == 128 && !self.address.is_v4()
+    }
+
+    /// The key of the /64 that the IPv6 address lies in.
+    pub(super) fn folded(self) -> Self {
+        Self::new(self.address, 64, self.direction())
+    }
+
+    pub(super) fn target(self) -> Target {
+        let length = if self.address.is_v4() { self.bits().saturating_sub(96) } else { self.bits() };
+        Target { prefix: Prefix::of(self.address, length), direction: self.direction() }
+    }
+}
+
+/// Secret numbers that the hash depends on, so that nobody can choose addresses that collide.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seeds([u64; 4]);
+
+impl Seeds {
+    /// The seeds of this process: the same for all shards.
+    pub(super) fn of_process() -> Self {
+        static SEEDS: OnceLock<[u64; 4]> = OnceLock::new();
+        Self(*SEEDS.get_or_init(|| {
+            let state = RandomState::new();
+            [1u8, 2, 3, 4].map(|number| state.hash_one(number) | 1)
+        }))
+    }
+
+    /// Two rounds of a folded multiplication over the address and the shape.
+    #[expect(clippy::cast_possible_truncation, reason = "the halves are taken apart")]
+    pub(super) fn hash(&self, key: Key) -> u64 {
+        let [first, second, third, fourth] = self.0;
+        let (low, high) = (key.address.0 as u64, (key.address.0 >> 64) as u64);
+        let mixed = fold(low ^ first, high ^ second.wrapping_add(u64::from(key.shape) << 48));
+        fold(mixed ^ low ^ third, fourth ^ u64::from(key.shape))
+    }
+
+    /// A well mixed hash of an address alone.
+    pub(super) fn hash_address(&self, address: Address) -> u64 {
+        self.hash(Key { address, shape: 0 })
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the halves of the product are folded")]
+fn fold(left: u64, right: u64) -> u64 {
+    let product = u128::from(left) * u128::from(right);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// Where an entry stands with the suspects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Suspicion(u16);
+
+impl Suspicion {
+    const REFUSED: u16 = u16::MAX;
+    /// There was no room among the suspects.
+    pub(super) fn refused() -> Self {
+        Self(Self::REFUSED)
+    }
+
+    pub(super) fn of(index: u16) -> Self {
+        Self(index + 1)
+    }
+
+    pub(super) fn is_refused(self) -> bool {
+        self.0 == Self::REFUSED
+    }
+
+    /// The suspect's number.
+    pub(super) fn index(self) -> Option<u16> {
+        if self.is_refused() { None } else { self.0.checked_sub(1) }
+    }
+}
+
+/// What is known of every host or prefix and direction: 128 octets, two cache lines.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(128))]
+pub(super) struct Entry {
+    /// The key's parts: a [`Key`] in one piece would be padded.
+    address: Address,
+    shape: u16,
+    pub(super) suspicion: Suspicion,
+    /// Number of the limit that holds.
+    pub(super) scale: u16,
+    /// Low bits of the second of the last update.
+    stamp: u16,
+    /// Last record of this entry in the log of recent ones; 0 for none.
+    pub(super) head: u32,
+    pub(super) bound: Bound,
+    totals: Totals,
+}
+
+const _: () = assert!(size_of::<Entry>() == 128);
+
+/// Counts since the last report, whole records by their arrival, in the order of [`Totals::volume`].
+pub(super) type Counts = [f32; 11];
+
+/// What the report of ten seconds needs, in single precision: 24 bits are enough for a baseline, and a suspect has exact slots.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals(Counts);
+
+impl Totals {
+    fn add(&mut self, traffic: &Traffic) {
+        self.0.iter_mut().zip(&traffic.totals).for_each(|(sum, count)| *sum += count);
+    }
+
+    fn volume(&self) -> Volume {
+        let counts = self.0.map(f64::from);
+        let [packets, octets, flows, tcp_packets, udp_packets, icmp_packets, syn_packets, ..] = counts;
+        let [.., fragment_packets, amplification_packets, tcp_octets, udp_octets] = counts;
+        Volume {
+            packets,
+            octets,
+            flows,
+            tcp_packets,
+            udp_packets,
+            icmp_packets,
+            syn_packets,
+            fragment_packets,
+            amplification_packets,
+            tcp_octets,
+            udp_octets,
+            ..Volume::default()
+        }
+    }
+}
+
+impl Entry {
+    fn is_vacant(&self) -> bool {
+        self.shape == 0
+    }
+
+    pub(super) fn key(&self) -> Key {
+        Key { address: self.address, shape: self.shape }
+    }
+
+    /// Seconds since the last update.
+    #[expect(clippy::cast_possible_truncation, reason = "an entry is reclaimed long before 16 bits of seconds wrap")]
+    fn age_seconds(&self, clock: &Clock) -> u64 {
+        u64::from((clock.second as u16).wrapping_sub(self.stamp))
+    }
+
+    /// Brings the entry to now and adds to its totals.
+    #[expect(clippy::cast_possible_truncation, reason = "only the low bits are kept")]
+    pub(super) fn update(&mut self, traffic: &Traffic, clock: &Clock) {
+        let stamp = clock.second as u16;
+        if stamp != self.stamp {
+            self.bound.roll(clock.second - self.age_seconds(clock).min(clock.second), clock);
+            self.stamp = stamp;
+        }
+        self.totals.add(traffic);
+    }
+
+    /// Ends the suspicion: what comes from now on is bounded anew, the rest was handed over exactly.
+    pub(super) fn clear_suspicion(&mut self) {
+        (self.suspicion, self.bound, self.head) = (Suspicion::default(), Bound::default(), 0);
+    }
+}
+
+/// Where a key is, or would be.
+enum Place {
+    Held(usize),
+    Vacant(usize),
+    Full,
+}
+
+/// Entries by key.
+#[derive(Debug)]
+pub(super) struct Table {
+    entries: Box<[Entry]>,
+    shift: u32,
+    seeds: Seeds,
+    held: usize,
+    held_max: usize,
+    swept: u64,
+}
+
+impl Table {
+    /// A table for at most `held_max` entries, and at least a quarter more cells, so that few probes miss.
+    pub(super) fn new(held_max: usize, seeds: Seeds) -> Self {
+        let cells = (held_max.max(8) * 4).div_ceil(3).next_power_of_two();
+        let entries = vec![Entry::default(); cells].into_boxed_slice();
+        Self { entries, shift: 64 - cells.trailing_zeros(), seeds, held: 0, held_max, swept: 0 }
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether three quarters of the room are taken: then new IPv6 hosts are counted by their /64.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.held >= self.held_max / 4 * 3
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the shift leaves no more bits than there are cells")]
+    fn home(&self, hash: u64) -> usize {
+        (hash >> self.shift) as usize
+    }
+
+    /// Begins to load the cell where the key of this hash is looked for.
+    pub(super) fn prefetch(&self, hash: u64) {
+        let _ = self.home(hash);
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "masked by the length, a power of two")]
+    fn place(&self, key: Key, hash: u64) -> Place {
+        let mask = self.entries.len() - 1;
+        let home = self.home(hash);
+        for step in 0..PROBES_MAX.min(self.entries.len()) {
+            let index = (home + step) & mask;
+            let entry = &self.entries[index];
+            if entry.address == key.address && entry.shape == key.shape {
+                return Place::Held(index);
+            }
+            if entry.is_vacant() {
+                return Place::Vacant(index);
+            }
+        }
+        Place::Full
+    }
+
+    /// The entry of a key that is held.
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
+        match self.place(key, self.seeds.hash(key)) {
+            Place::Held(index) => self.entries.get_mut(index),
+            _ => None,
+        }
+    }
+
+    /// The entry of a key, made if there is room, with the limit that `scale_of` tells; `None` at the bound.
+    pub(super) fn entry(&mut self, key: Key, hash: u64, clock: &Clock, scale_of: impl FnOnce(Key) -> u16) -> Option<&mut Entry> {
+        match self.place(key, hash) {
+            Place::Held(index) => self.entries.get_mut(index),
+            Place::Vacant(index) if self.held < self.held_max => {
+                self.held += 1;
+                let entry = self.entries.get_mut(index)?;
+                #[expect(clippy::cast_possible_truncation, reason = "only the low bits are kept")]
+                let stamp = clock.second as u16;
+                *entry = Entry { address: key.address, shape: key.shape, scale: scale_of(key), stamp, ..Entry::default() };
+                Some(entry)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a key is held.
+    pub(super) fn holds(&self, key: Key, hash: u64) -> bool {
+        matches!(self.place(key, hash), Place::Held(_))
+    }
+
+    /// Sweeps the steps up to that of now: reports each entry with traffic, and frees those that have been idle for long.
+    ///
+    /// An entry goes when its bound has forgotten everything; when the table is nearly full also after ten seconds if it
+    /// weighs next to nothing: whoever scans a network fills the table with such entries, and loses them again.
+    pub(super) fn sweep(&mut self, clock: &Clock, mut report: impl FnMut(Key, Volume)) {
+        let now = clock.now / schemas::counter::SLOT_MILLISECONDS;
+        let from = self.swept.max(now.saturating_sub(SWEEP_STEPS)) + 1;
+        for step in from..=now {
+            let phase = step % SWEEP_STEPS;
+            let cells = self.entries.len() as u64;
+            let (mut index, end) = ((cells * phase / SWEEP_STEPS) as usize, (cells * (phase + 1) / SWEEP_STEPS) as usize);
+            while index < end {
+                // A freed cell may have been filled from behind: it is looked at again.
+                if !self.sweep_cell(index, clock, &mut report) {
+                    index += 1;
+                }
+            }
+        }
+        self.swept = now;
+    }
+
+    /// Returns whether the cell was freed.
+    fn sweep_cell(&mut self, index: usize, clock: &Clock, report: &mut impl FnMut(Key, Volume)) -> bool {
+        let nearly_full = self.held >= self.held_max / 8 * 7;
+        let Some(entry) = self.entries.get_mut(index).filter(|entry| !entry.is_vacant()) else {
+            return false;
+        };
+        let volume = entry.totals.volume();
+        if volume.flows > 0.0 {
+            report(entry.key(), volume);
+            entry.totals = Totals::default();
+        }
+        if entry.suspicion.is_refused() {
+            entry.suspicion = Suspicion::default();
+        }
+        let age = entry.age_seconds(clock);
+        let is_light = nearly_full && age >= LIGHT_SECONDS && entry.bound.largest() < LIGHT_UNITS;
+        let goes = entry.suspicion.index().is_none() && (is_light || age > clock.memory_seconds());
+        if goes {
+            self.remove(index);
+        }
+        goes
+    }
+
+    /// Frees a cell and closes the gap, so that every key is still found from its home.
+    #[expect(clippy::indexing_slicing, reason = "masked by the length, a power of two")]
+    fn remove(&mut self, mut gap: usize) {
+        let mask = self.entries.len() - 1;
+        let mut next = gap;
+        loop {
+            next = (next + 1) & mask;
+            let entry = self.entries[next];
+            if entry.is_vacant() {
+                break;
+            }
+            let home = self.home(self.seeds.hash(entry.key()));
+            // It may move back unless its home lies behind the gap.
+            if next.wrapping_sub(home) & mask >= next.wrapping_sub(gap) & mask {
+                self.entries[gap] = entry;
+                gap = next;
+            }
+        }
+        self.entries[gap] = Entry::default();
+        self.held -= 1;
+    }
+}
