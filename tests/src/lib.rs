@@ -1,3 +1,17 @@
-//! What the end-to-end tests share: processes, ports, captures.
+//! What the end-to-end tests share: namespaces, processes, packets, captures, exporters, the program under test.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+pub mod capture;
+pub mod corpus;
+pub mod exporters;
+pub mod flood;
+pub mod fuzz;
+pub mod gobgp;
+pub mod isolation;
+pub mod packet;
+pub mod process;
+pub mod server;
+pub mod sink;
+pub mod traffic;
+pub mod weir;

@@ -1,0 +1,52 @@
+//! What is fed with hostile octets: a function for each decoder, shared by the fuzzer and by the replay in the tests.
+//!
+//! Each takes any octets, never panics, and asserts what must hold whatever they are.
+
+pub mod mutation;
+pub mod seed;
+
+use std::io::Cursor;
+
+use collector::decode::frame::{Link, dissect, tunnelled};
+use collector::receive::capture::Capture;
+use collector::receive::reassembly::Reassembler;
+
+/// A decoder with its name, which is also that of its folder of seeds and of its fuzz target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// `netflow9`, `frame`.
+    pub name: &'static str,
+    /// Feeds it.
+    pub feed: fn(&[u8]),
+}
+
+/// Every decoder that reads what comes from outside.
+pub const TARGETS: &[Target] = &[Target { name: "frame", feed: frame }, Target { name: "capture", feed: capture }];
+
+/// A frame behind one octet that picks its link layer.
+pub fn frame(input: &[u8]) {
+    const LINKS: [Link; 9] =
+        [Link::Ethernet, Link::Cooked, Link::Cooked2, Link::Ip, Link::Null, Link::Ppp, Link::PppoeSession, Link::Hdlc, Link::Mpls];
+    let Some((first, octets)) = input.split_first() else { return };
+    let link = LINKS[usize::from(*first) % LINKS.len()];
+    let mut outer = dissect(link, octets);
+    // A tunnel in a tunnel in a tunnel: each step reads further into the frame, or ends.
+    for _ in 0..8 {
+        let Some(headers) = outer else { return };
+        assert!(usize::from(headers.network_offset) <= octets.len(), "an IP header begins within the frame");
+        outer = tunnelled(&headers, octets);
+    }
+}
+
+/// A capture file, and the datagrams in it.
+pub fn capture(input: &[u8]) {
+    let Ok(mut capture) = Capture::read_from(Cursor::new(input.to_vec())) else { return };
+    let mut reassembler = Reassembler::default();
+    while let Ok(Some(packet)) = capture.next_packet() {
+        if let Some(link) = packet.link()
+            && let Some(datagram) = reassembler.take(link, packet.octets)
+        {
+            assert!(datagram.payload.len() <= 65_535, "a datagram is no longer than its length field can say");
+        }
+    }
+}
