@@ -239,6 +239,12 @@ impl ColumnSet {
         Self(self.0 & !(1 << column as u8))
     }
 
+    /// What is in this set and not in the other.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// What is in either set.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
