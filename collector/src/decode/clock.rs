@@ -1,0 +1,125 @@
+//! Time: from an exporter's uptime to unix milliseconds, and from an exporter's clock to ours.
+
+use schemas::time::Timestamp;
+
+/// Unix milliseconds of a moment on the uptime clock, given the export time and the uptime at it.
+///
+/// The uptime clock is 32 bits of milliseconds and wraps every 49.7 days; the difference is signed, since a record may
+/// end a moment after the header's clock was read.
+#[inline]
+#[must_use]
+pub(crate) fn from_uptime(export_milliseconds: u64, uptime_milliseconds: u32, moment_milliseconds: u32) -> u64 {
+    let age = i64::from(uptime_milliseconds.wrapping_sub(moment_milliseconds).cast_signed());
+    export_milliseconds.saturating_add_signed(-age)
+}
+
+/// Seconds from the NTP epoch (1900) to the unix epoch.
+const NTP_TO_UNIX_SECONDS: u64 = 2_208_988_800;
+
+/// Unix milliseconds of a 64-bit NTP timestamp (RFC 5905 §6): seconds since 1900, then a binary fraction; 0 stays 0.
+#[inline]
+#[must_use]
+pub(crate) fn from_ntp(timestamp: u64) -> u64 {
+    if timestamp == 0 {
+        return 0;
+    }
+    let (seconds, fraction) = (timestamp >> 32, timestamp & 0xffff_ffff);
+    // Seconds below the unix epoch belong to the era that begins in 2036.
+    let unix = if seconds >= NTP_TO_UNIX_SECONDS { seconds - NTP_TO_UNIX_SECONDS } else { seconds + (1 << 32) - NTP_TO_UNIX_SECONDS };
+    unix * 1_000 + ((fraction * 1_000) >> 32)
+}
+
+/// Length of a window over which the smallest offset is held.
+const WINDOW_MILLISECONDS: u64 = 60_000;
+/// Offsets within this are none: headers of NetFlow v9 and IPFIX tell whole seconds, and networks delay.
+const NO_OFFSET_MILLISECONDS: u64 = 2_000;
+
+/// How far an exporter's clock is from ours, by the least delayed of its recent datagrams.
+///
+/// `arrival - export` is the clock's offset plus a delay that is never negative, so its minimum is the best estimate. Two
+/// windows are held, so that the estimate follows a clock that is set.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClockOffset {
+    window_ends: u64,
+    current: Option<i64>,
+    previous: Option<i64>,
+}
+
+impl ClockOffset {
+    /// Takes a datagram's export time (unix milliseconds, 0 if it has none) and returns what to add to the exporter's times.
+    pub(crate) fn observe(&mut self, export_milliseconds: u64, arrival: Timestamp) -> i64 {
+        if export_milliseconds == 0 {
+            return 0;
+        }
+        let sample = signed_difference(arrival.0, export_milliseconds);
+        if arrival.0 >= self.window_ends {
+            // After a silence of more than a window, what was seen before it says nothing.
+            self.previous = if arrival.0 < self.window_ends.saturating_add(WINDOW_MILLISECONDS) { self.current } else { None };
+            self.current = None;
+            self.window_ends = arrival.0.saturating_add(WINDOW_MILLISECONDS);
+        }
+        self.current = Some(self.current.map_or(sample, |least| least.min(sample)));
+        self.estimate()
+    }
+
+    /// The offset as estimated so far, in milliseconds.
+    pub(crate) fn estimate(&self) -> i64 {
+        let least = self.current.into_iter().chain(self.previous).min().unwrap_or(0);
+        if least.unsigned_abs() <= NO_OFFSET_MILLISECONDS { 0 } else { least }
+    }
+}
+
+fn signed_difference(left: u64, right: u64) -> i64 {
+    i64::try_from(i128::from(left) - i128::from(right)).unwrap_or(if left > right { i64::MAX } else { i64::MIN })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_that_began_before_the_uptime_wrapped_began_before_the_export() {
+        // 10 ms before the wrap to 20 ms behind it: 30 ms ago.
+        assert_eq!(from_uptime(1_000_000, 20, u32::MAX - 9), 999_970);
+        assert_eq!(from_uptime(1_000_000, 20, 25), 1_000_005);
+        assert_eq!(from_uptime(0, u32::MAX, 1), 2, "the age is −2 ms on a wrapped clock");
+    }
+
+    #[test]
+    fn ntp_time_is_read_in_both_eras() {
+        // 2_208_988_800 s after 1900 is 1970; half a second is 2^31 of the fraction.
+        assert_eq!(from_ntp((2_208_988_800 << 32) | 1 << 31), 500);
+        // Era 1 begins on 2036-02-07 06:28:16, unix 2_085_978_496.
+        assert_eq!(from_ntp(1 << 32), 2_085_978_497_000);
+        assert_eq!(from_ntp(0), 0);
+    }
+
+    #[test]
+    fn the_least_delayed_datagram_tells_the_offset_and_jitter_does_not() {
+        let mut clock = ClockOffset::default();
+        // The exporter is two hours slow; delays of 900, 3 and 400 ms.
+        for (second, delay) in [(0u64, 900u64), (1, 3), (2, 400)] {
+            clock.observe(1_000_000_000 + second * 1_000, Timestamp(1_007_200_000 + second * 1_000 + delay));
+        }
+        assert_eq!(clock.estimate(), 7_200_003);
+    }
+
+    #[test]
+    fn an_exporter_in_step_has_no_offset() {
+        let mut clock = ClockOffset::default();
+        assert_eq!(clock.observe(1_000_000, Timestamp(1_000_950)), 0);
+        assert_eq!(clock.observe(1_001_000, Timestamp(1_000_400)), 0);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_followed_within_two_windows() {
+        let mut clock = ClockOffset::default();
+        clock.observe(1_000_000_000, Timestamp(1_000_000_000));
+        let mut offset = 0;
+        for minute in 1..=3u64 {
+            let arrival = 1_000_000_000 + minute * 60_000;
+            offset = clock.observe(arrival - 3_600_000, Timestamp(arrival));
+        }
+        assert_eq!(offset, 3_600_000);
+    }
+}

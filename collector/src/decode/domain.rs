@@ -1,0 +1,132 @@
+//! What a shard keeps of each observation domain, source id and engine.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use schemas::counter::{DomainReport, SamplingSource};
+use schemas::flow::{FlowBatch, Version};
+use schemas::ledger::Ledger;
+
+use super::clock::ClockOffset;
+use super::column::slot;
+use super::control::{Scope, State};
+use super::sequence::{Sequence, Unit};
+
+/// Interfaces of a domain that are remembered.
+const INTERFACES_MAX: usize = 1_024;
+/// One datagram of so many is searched for interfaces: a page about an exporter needs no more.
+const INTERFACES_EVERY_DATAGRAMS: u64 = 16;
+
+/// One observation domain of one exporter, as one shard sees it.
+#[derive(Debug)]
+pub(crate) struct Domain {
+    pub(crate) scope: Scope,
+    /// What is known of its templates; empty for versions without.
+    pub(crate) state: Arc<State>,
+    /// Of which snapshot the state is.
+    pub(crate) generation: u64,
+    /// The last control set that was handed over and not yet seen to be processed.
+    pub(crate) pending: Option<u64>,
+    /// The interval that the operator has set.
+    pub(crate) overridden: Option<u32>,
+    sequence: Sequence,
+    clock: ClockOffset,
+    datagrams: u64,
+    records: u64,
+    without_template: u64,
+    sampling: (Option<u32>, SamplingSource),
+    interfaces: Vec<u32>,
+}
+
+impl Domain {
+    pub(crate) fn new(scope: Scope, state: Arc<State>, overridden: Option<u32>) -> Self {
+        Self {
+            scope,
+            state,
+            generation: 0,
+            pending: None,
+            overridden,
+            sequence: Sequence::default(),
+            clock: ClockOffset::default(),
+            datagrams: 0,
+            records: 0,
+            without_template: 0,
+            sampling: (None, SamplingSource::Unknown),
+            interfaces: Vec::new(),
+        }
+    }
+
+    /// Whether a template set is on its way that may change what is known.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending.is_some() || self.state.superseded.load(Ordering::Relaxed)
+    }
+
+    /// Takes a datagram's export time, and returns what to add to the exporter's times.
+    pub(crate) fn observe_clock(&mut self, export_milliseconds: u64, arrival: schemas::time::Timestamp) -> i64 {
+        self.datagrams += 1;
+        self.clock.observe(export_milliseconds, arrival)
+    }
+
+    /// The clock offset as estimated so far.
+    pub(crate) fn clock_offset(&self) -> i64 {
+        self.clock.estimate()
+    }
+
+    /// Takes a datagram's sequence number; `records` as far as they could be counted.
+    pub(crate) fn observe_sequence(&mut self, sequence: u32, records: Option<u64>, uptime: Option<u32>, ledger: &mut Ledger) {
+        let (unit, units) = match self.scope.version {
+            Version::Netflow9 => (Unit::Datagrams, Some(1)),
+            _ => (Unit::Records, records.and_then(|records| u32::try_from(records).ok())),
+        };
+        self.sequence.observe(unit, sequence, units, uptime, ledger);
+    }
+
+    /// Counts a gap in the sequence as lost.
+    pub(crate) fn settle(&mut self, ledger: &mut Ledger) {
+        self.sequence.settle(ledger);
+    }
+
+    /// Takes note of a data set that was given up.
+    pub(crate) fn give_up(&mut self) {
+        self.without_template += 1;
+    }
+
+    /// Takes note of rows that were written behind the batch's last: before they are committed.
+    pub(crate) fn see(&mut self, rows: usize, sampling: (Option<u32>, SamplingSource), batch: &mut FlowBatch) {
+        self.records += u64::try_from(rows).unwrap_or(u64::MAX);
+        self.sampling = sampling;
+        if self.datagrams % INTERFACES_EVERY_DATAGRAMS != 1 {
+            return;
+        }
+        let first = batch.rows();
+        for column in [slot(&mut batch.ingress_interface, first, rows), slot(&mut batch.egress_interface, first, rows)] {
+            let mut last = 0;
+            for &mut interface in column {
+                if interface != last
+                    && self.interfaces.len() < INTERFACES_MAX
+                    && let Err(place) = self.interfaces.binary_search(&interface)
+                {
+                    self.interfaces.insert(place, interface);
+                }
+                last = interface;
+            }
+        }
+    }
+
+    pub(crate) fn report(&self) -> DomainReport {
+        DomainReport {
+            version: self.scope.version,
+            observation_domain_id: self.scope.domain,
+            agent: None,
+            templates: u64::try_from(self.state.templates()).unwrap_or(u64::MAX),
+            datagrams: self.datagrams,
+            records: self.records,
+            lost_by_sequence: self.sequence.lost(),
+            sets_without_template: self.without_template,
+            sampling_interval: self.sampling.0,
+            sampling_source: self.sampling.1,
+            clock_offset_milliseconds: self.clock.estimate(),
+            interfaces: self.interfaces.clone(),
+        }
+    }
+}
