@@ -6,6 +6,7 @@ pub mod auth;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod decode;
 pub mod error;
 pub mod input;
 pub mod limit;

@@ -1,4 +1,4 @@
-//! `weir`: serves, checks a configuration, manages tokens.
+//! `weir`: serves, decodes captures, checks a configuration, manages tokens.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 use api::commands::{self, TokenCommand};
 use api::config::{self, Config};
+use api::decode;
 use api::serve;
 
 #[global_allocator]
@@ -27,6 +28,17 @@ enum Command {
         /// The configuration; without one, defaults hold
         #[arg(long)]
         config: Option<PathBuf>,
+    },
+    /// Prints every flow record of a capture as one JSON object a line
+    Decode {
+        /// The capture: pcap or pcapng
+        file: PathBuf,
+        /// Only datagrams to this UDP port; several may be named
+        #[arg(long = "port", value_name = "N")]
+        ports: Vec<u16>,
+        /// Lets data wait for a template that comes later
+        #[arg(long)]
+        wait: bool,
     },
     /// Tells what is wrong with a configuration, line by line
     Check {
@@ -73,6 +85,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             start_log();
             serve::run(Config::load(config.as_deref())?)
         }
+        Command::Decode { file, ports, wait } => decode::run(&file, &ports, wait),
         Command::Check { config } => Ok(Config::load(Some(&config)).map(|_| ())?),
         Command::Token { config, command } => commands::token(&Config::load(config.as_deref())?, command),
         Command::Config { command: ConfigCommand::Default } => {
