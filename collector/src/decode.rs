@@ -460,6 +460,7 @@ impl Decoder {
                 ledger.sets_without_template += 1;
             }
         }
+        self.agents.finish(exporters);
         for domain in &mut self.domains {
             domain.settle(exporters.ledger(domain.scope.exporter));
         }

@@ -8,16 +8,13 @@ use schemas::ledger::Ledger;
 use schemas::net::Address;
 
 use super::record::Sample;
+use crate::decode::sequence::{Sequence, Unit};
+use crate::exporter::Exporters;
 
 /// Sub-agents of one exporter that are told apart; those over the bound share one entry, and their sequence is not followed.
 const AGENTS_MAX: usize = 256;
 /// Interfaces of a sub-agent that are remembered.
 const INTERFACES_MAX: usize = 1_024;
-/// A datagram that is no further behind than this came late; one further behind, or much further ahead, begins anew.
-const REORDERED_MAX: u32 = 64;
-const GAP_MAX: u32 = 100_000;
-/// An uptime that falls by more than this was reset.
-const UPTIME_BACK_MILLISECONDS: u32 = 10_000;
 
 /// The sub-agents that a shard hears.
 #[derive(Debug, Default)]
@@ -31,11 +28,9 @@ pub(super) struct Agent {
     agent: Address,
     sub_agent: u32,
     tracked: bool,
-    next: Option<u32>,
-    uptime_milliseconds: u32,
+    sequence: Sequence,
     datagrams: u64,
     pub(super) records: u64,
-    lost: u64,
     sampling_interval: u32,
     interfaces: Vec<u32>,
     /// The interfaces seen last, by their low bits: most samples are done with one comparison.
@@ -48,6 +43,14 @@ impl Agents {
     pub fn domains(&self, exporter: Address) -> Vec<DomainReport> {
         let agents = self.exporters.get(&exporter).map(Vec::as_slice).unwrap_or_default();
         agents.iter().filter(|agent| agent.tracked).map(Agent::report).collect()
+    }
+
+    /// Counts gaps in the sequences as lost: nothing late is awaited any more.
+    pub fn finish(&mut self, exporters: &mut Exporters) {
+        for (exporter, agents) in &mut self.exporters {
+            let ledger = exporters.ledger(*exporter);
+            agents.iter_mut().for_each(|agent| agent.sequence.settle(ledger));
+        }
     }
 
     /// The entry of a sub-agent, made if there is none.
@@ -67,34 +70,12 @@ impl Agents {
 }
 
 impl Agent {
-    /// Follows the datagrams' numbers; a late one is taken off the lost.
+    /// Follows the datagrams' numbers.
     pub(super) fn observe(&mut self, sequence: u32, uptime_milliseconds: u32, ledger: &mut Ledger) {
         self.datagrams += 1;
-        if !self.tracked {
-            return;
+        if self.tracked {
+            self.sequence.observe(Unit::Datagrams, sequence, Some(1), Some(uptime_milliseconds), ledger);
         }
-        let Some(next) = self.next else {
-            self.next = Some(sequence.wrapping_add(1));
-            self.uptime_milliseconds = uptime_milliseconds;
-            return;
-        };
-        let (ahead, behind) = (sequence.wrapping_sub(next), next.wrapping_sub(sequence));
-        let uptime_back = self.uptime_milliseconds.wrapping_sub(uptime_milliseconds);
-        let was_reset = uptime_back > UPTIME_BACK_MILLISECONDS && uptime_back < 1 << 31;
-        if ahead != 0 && (was_reset || (ahead > GAP_MAX && behind > REORDERED_MAX)) {
-            ledger.restarts += 1;
-        } else if ahead <= GAP_MAX {
-            self.lost += u64::from(ahead);
-            ledger.lost_by_sequence += u64::from(ahead);
-        } else {
-            ledger.reordered += 1;
-            let found = self.lost.min(1);
-            self.lost -= found;
-            ledger.lost_by_sequence = ledger.lost_by_sequence.saturating_sub(found);
-            return;
-        }
-        self.next = Some(sequence.wrapping_add(1));
-        self.uptime_milliseconds = uptime_milliseconds;
     }
 
     /// Remembers the rate and the interfaces of a sample.
@@ -129,7 +110,7 @@ impl Agent {
             templates: 0,
             datagrams: self.datagrams,
             records: self.records,
-            lost_by_sequence: self.lost,
+            lost_by_sequence: self.sequence.lost(),
             sets_without_template: 0,
             sampling_interval,
             sampling_source: if sampling_interval.is_some() { SamplingSource::Record } else { SamplingSource::Unknown },
