@@ -48,6 +48,13 @@ impl Exporters {
         Some(entry)
     }
 
+    /// The entry of an observation point of our own, which no allow-list or bound holds off.
+    pub fn observe(&mut self, observer: Address, now: Timestamp) -> &mut Exporter {
+        let entry = self.known.entry(observer).or_default();
+        entry.last_seen = now;
+        entry
+    }
+
     /// The ledger of an exporter that was admitted; of any other, the one of the refused.
     pub fn ledger(&mut self, exporter: Address) -> &mut Ledger {
         match self.known.get_mut(&exporter) {

@@ -1,6 +1,13 @@
 //! Receives, decodes and counts flow telemetry: one thread a shard, from the socket to the snapshot.
 
+pub mod config;
 pub mod count;
 pub mod decode;
 pub mod exporter;
+pub mod metrics;
 pub mod receive;
+pub mod replay;
+pub mod shard;
+mod start;
+
+pub use start::{Collector, StartError};

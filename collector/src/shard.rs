@@ -1,0 +1,241 @@
+//! The pipe on one page: bursts in, decoded, counted, and every 100 ms a snapshot out.
+//!
+//! One thread owns everything here. Nothing waits for anybody but the kernel, nothing locks, and nothing is logged or allocated
+//! for a datagram.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::Sender;
+use schemas::counter::{ExporterReport, SLOT_MILLISECONDS, Snapshot};
+use schemas::flow::FlowBatch;
+use schemas::ledger::Ledger;
+use schemas::limit::Limits;
+use schemas::net::PrefixSet;
+use schemas::time::Timestamp;
+
+use crate::config::Config;
+use crate::count::Counter;
+use crate::decode::{Datagram, Decoder, ROWS_PER_DATAGRAM_MAX, Templates};
+use crate::exporter::Exporters;
+use crate::metrics::{BurstTimes, Metrics};
+use crate::receive::packet::{self, Frame, OBSERVER};
+use crate::receive::ring::Ring;
+use crate::receive::{Burst, Sources};
+
+/// Rows that are decoded before they are counted: few enough to be still in the cache.
+const ROWS_COUNTED_AT: usize = 8_192;
+/// How long a stop waits for templates that the control thread has yet to publish.
+const TEMPLATE_WAIT: Duration = Duration::from_millis(100);
+
+/// Decodes and counts; knows neither sockets nor clocks, so that a capture can drive it as well.
+pub struct Pipe {
+    shard: usize,
+    exporters: Exporters,
+    decoder: Decoder,
+    batch: FlowBatch,
+    counter: Counter,
+    /// When the next slot closes, and when the next second does.
+    slot_ends: Timestamp,
+    second_ends: Timestamp,
+}
+
+impl Pipe {
+    /// The pipe of one shard, which counts the traffic of `networks`.
+    #[must_use]
+    pub fn new(shard: usize, config: &Config, templates: Templates, networks: PrefixSet, limits: Limits) -> Self {
+        let allowed = config.receive.exporters_allowed.iter().copied().collect();
+        Self {
+            shard,
+            exporters: Exporters::new(allowed, config.receive.exporters_max),
+            decoder: Decoder::new(&config.decode, templates),
+            batch: FlowBatch::with_capacity(ROWS_COUNTED_AT + ROWS_PER_DATAGRAM_MAX),
+            counter: Counter::new(&config.count, networks, limits),
+            slot_ends: Timestamp::default(),
+            second_ends: Timestamp::default(),
+        }
+    }
+
+    /// Takes an export datagram.
+    pub fn datagram(&mut self, datagram: &Datagram<'_>) {
+        self.decoder.decode(datagram, &mut self.exporters, &mut self.batch);
+        if self.batch.rows() >= ROWS_COUNTED_AT {
+            self.count(datagram.arrival);
+        }
+    }
+
+    /// Takes a datagram that was longer than its buffer: it is malformed.
+    pub fn cut_datagram(&mut self, datagram: &Datagram<'_>) {
+        if let Some(exporter) = self.exporters.admit(datagram.exporter, datagram.arrival) {
+            exporter.ledger.datagrams_malformed += 1;
+        }
+    }
+
+    /// Takes frames of one interface, at most 65,536.
+    pub fn frames<'a>(&mut self, frames: impl Iterator<Item = Frame<'a>>, interface: u32, now: Timestamp) {
+        let observer = self.exporters.observe(OBSERVER, now);
+        packet::decode(frames, interface, &mut observer.ledger, &mut self.batch);
+        if self.batch.rows() >= ROWS_COUNTED_AT {
+            self.count(now);
+        }
+    }
+
+    /// Ends a burst: decodes what has waited for a template that came with it, and counts.
+    pub fn settle(&mut self, now: Timestamp) {
+        self.decoder.release(now, &mut self.exporters, &mut self.batch);
+        self.count(now);
+    }
+
+    fn count(&mut self, now: Timestamp) {
+        self.counter.count(&self.batch, &mut self.exporters, now);
+        self.batch.clear();
+    }
+
+    /// The snapshot of the slots that have closed by `now`; `None` while the present one is open.
+    pub fn tick(&mut self, now: Timestamp) -> Option<Snapshot> {
+        if now < self.slot_ends {
+            return None;
+        }
+        let ends = |span: u64| Timestamp((now.milliseconds() / span + 1) * span);
+        self.slot_ends = ends(SLOT_MILLISECONDS);
+        self.settle(now);
+        let closes_second = now >= self.second_ends;
+        self.second_ends = ends(1_000);
+        Some(self.snapshot(now, closes_second))
+    }
+
+    /// Gives up what still waits, counts the rest and takes the last snapshot.
+    pub fn finish(&mut self, now: Timestamp) -> Snapshot {
+        self.settle(now);
+        self.decoder.finish(&mut self.exporters);
+        self.snapshot(now, true)
+    }
+
+    fn snapshot(&mut self, now: Timestamp, with_exporters: bool) -> Snapshot {
+        let mut snapshot = self.counter.tick(now);
+        snapshot.shard = self.shard;
+        if with_exporters {
+            let report = |(exporter, entry): (_, &crate::exporter::Exporter)| ExporterReport {
+                exporter,
+                ledger: entry.ledger,
+                last_seen: entry.last_seen,
+                domains: self.decoder.domains(exporter),
+            };
+            snapshot.exporters = self.exporters.iter().map(report).collect();
+            snapshot.ledger = Some(self.exporters.total());
+        }
+        snapshot
+    }
+
+    /// The sum of all ledgers so far.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.exporters.total()
+    }
+
+    /// When the present slot closes.
+    #[must_use]
+    pub fn slot_ends(&self) -> Timestamp {
+        self.slot_ends
+    }
+}
+
+/// One shard: a pipe between its sockets and the analysts.
+pub struct Shard {
+    /// What it decodes and counts with.
+    pub pipe: Pipe,
+    /// Where it receives.
+    pub sources: Sources,
+    /// Where its snapshots go.
+    pub snapshots: Sender<Snapshot>,
+    /// What it tells besides.
+    pub metrics: Arc<Metrics>,
+    /// How long a stop goes on taking what the kernel holds.
+    pub drain: Duration,
+}
+
+impl Shard {
+    /// Receives, decodes and counts until `stop`; then drains what the kernel holds and answers the sum of its ledgers.
+    pub fn run(mut self, stop: &AtomicBool) -> Ledger {
+        let mut times = BurstTimes::default();
+        while !stop.load(Ordering::Relaxed) {
+            if self.round(&mut times) == 0 {
+                let slot_is_open = Duration::from_millis(self.pipe.slot_ends().since(now()));
+                if let Err(error) = self.sources.wait(slot_is_open.min(Duration::from_millis(SLOT_MILLISECONDS))) {
+                    self.metrics.receive_failed(self.pipe.shard, &error);
+                }
+            }
+            if let Some(snapshot) = self.pipe.tick(now()) {
+                if snapshot.ledger.is_some() {
+                    self.metrics.burst_times(&std::mem::take(&mut times));
+                }
+                self.send(snapshot);
+            }
+        }
+        self.drain(&mut times)
+    }
+
+    /// Takes one burst of each socket; answers how many messages there were.
+    fn round(&mut self, times: &mut BurstTimes) -> usize {
+        let Self { pipe, sources, metrics, .. } = self;
+        let taken = sources.round(|arrival, burst| {
+            let start = Instant::now();
+            let (Burst::Datagrams(ring) | Burst::Frames(_, ring)) = burst;
+            match burst {
+                Burst::Datagrams(ring) => datagrams(pipe, ring, arrival),
+                Burst::Frames(interface, ring) => {
+                    pipe.frames(ring.messages().map(|message| Frame::of(&message, arrival)), interface, arrival);
+                }
+            }
+            pipe.settle(arrival);
+            metrics.burst(ring.messages().len());
+            times.add(start.elapsed());
+        });
+        taken.unwrap_or_else(|error| {
+            metrics.receive_failed(pipe.shard, &error);
+            0
+        })
+    }
+
+    fn drain(mut self, times: &mut BurstTimes) -> Ledger {
+        let start = Instant::now();
+        while self.round(times) != 0 && start.elapsed() < self.drain {}
+        let start = Instant::now();
+        while self.pipe.ledger().sets_waiting != 0 && start.elapsed() < TEMPLATE_WAIT {
+            std::thread::sleep(Duration::from_millis(1));
+            self.pipe.settle(now());
+        }
+        let snapshot = self.pipe.finish(now());
+        self.send(snapshot);
+        self.pipe.ledger()
+    }
+
+    fn send(&mut self, mut snapshot: Snapshot) {
+        snapshot.kernel_drops = self.sources.drops();
+        if self.snapshots.try_send(snapshot).is_err() {
+            self.metrics.snapshot_lost(self.pipe.shard);
+        }
+    }
+}
+
+fn datagrams(pipe: &mut Pipe, ring: &Ring, arrival: Timestamp) {
+    for message in ring.messages() {
+        let Some((exporter, source_port)) = message.sender() else {
+            continue;
+        };
+        let datagram = Datagram { exporter, source_port, arrival, payload: message.octets };
+        if message.is_cut {
+            pipe.cut_datagram(&datagram);
+        } else {
+            pipe.datagram(&datagram);
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    SystemTime::now().into()
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
