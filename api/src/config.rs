@@ -25,7 +25,7 @@ pub struct Config {
     /// Receiving, decoding, counting.
     pub collector: Collector,
     /// Detecting and mitigating.
-    pub analytics: Analytics,
+    pub analytics: analytics::Config,
     /// REST, metrics, notifications.
     pub api: Api,
 }
@@ -36,7 +36,7 @@ impl Default for Config {
             data_dir: PathBuf::from("./weir-data"),
             networks: Vec::new(),
             collector: Collector::default(),
-            analytics: Analytics::default(),
+            analytics: analytics::Config::default(),
             api: Api::default(),
         }
     }
@@ -74,30 +74,6 @@ pub enum Engine {
     Clickhouse,
     /// None: flows are counted and not stored.
     None,
-}
-
-/// Detecting and mitigating.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Analytics {
-    /// The limits.
-    pub threshold: Threshold,
-}
-
-/// The limits of a host.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Threshold {
-    /// Packets a second.
-    pub packets_per_second: f64,
-    /// Bits a second.
-    pub bits_per_second: f64,
-}
-
-impl Default for Threshold {
-    fn default() -> Self {
-        Self { packets_per_second: 100_000.0, bits_per_second: 1_000_000_000.0 }
-    }
 }
 
 /// REST, metrics, notifications.
@@ -172,8 +148,12 @@ pub struct Webhook {
     pub queue_max: usize,
     /// Tries of one event.
     pub attempts_max: u32,
+    /// The pause behind the first try; each further one is twice as long, up to a minute.
+    pub retry_milliseconds: u64,
     /// How long one try may take.
     pub timeout_milliseconds: u64,
+    /// An incident in which nothing important changes is told again after so long.
+    pub update_seconds: u64,
 }
 
 impl Default for Webhook {
@@ -183,8 +163,10 @@ impl Default for Webhook {
             secret: String::new(),
             allow_private: false,
             queue_max: 1_000,
-            attempts_max: 8,
+            attempts_max: 12,
+            retry_milliseconds: 1_000,
             timeout_milliseconds: 10_000,
+            update_seconds: 60,
         }
     }
 }
@@ -212,27 +194,30 @@ impl Config {
     #[expect(clippy::cast_precision_loss, reason = "a limit is a rate, 53 bits are more than it needs")]
     pub fn limits_of(&self, threshold_pps: Option<u64>) -> (f64, f64) {
         let threshold = &self.analytics.threshold;
-        (threshold_pps.map_or(threshold.packets_per_second, |limit| limit as f64), threshold.bits_per_second)
+        (threshold_pps.unwrap_or(threshold.packets_per_second) as f64, threshold.bits_per_second as f64)
     }
 
     /// What is wrong though each key by itself can be read: the key's path and the fault.
-    fn contradictions(&self) -> Vec<(&'static str, String)> {
+    fn contradictions(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
         if self.data_dir.as_os_str().is_empty() {
-            found.push(("data_dir", "must not be empty".to_owned()));
+            found.push(("data_dir".to_owned(), "must not be empty".to_owned()));
         }
         if self.api.listen == self.api.metrics_listen && self.api.listen.port() != 0 {
-            found.push(("api.metrics_listen", format!("{} is api.listen already", self.api.metrics_listen)));
+            found.push(("api.metrics_listen".to_owned(), format!("{} is api.listen already", self.api.metrics_listen)));
         }
         let webhook = &self.api.notify.webhook;
         if !webhook.url.is_empty() {
             let scheme = ["https://", "http://"].iter().find(|scheme| webhook.url.starts_with(**scheme));
             if scheme.is_none_or(|scheme| webhook.url.len() == scheme.len()) {
-                found.push(("api.notify.webhook.url", "must begin with https:// or http://".to_owned()));
+                found.push(("api.notify.webhook.url".to_owned(), "must begin with https:// or http://".to_owned()));
             }
             if webhook.secret.is_empty() {
-                found.push(("api.notify.webhook.secret", "is needed to sign what is sent to url".to_owned()));
+                found.push(("api.notify.webhook.secret".to_owned(), "is needed to sign what is sent to url".to_owned()));
             }
+        }
+        if let Err(error) = self.analytics.check() {
+            found.push(contradiction_of_analytics(&error));
         }
         for (key, value) in [
             ("api.notify.webhook.queue_max", u64::try_from(webhook.queue_max).unwrap_or(u64::MAX)),
@@ -241,9 +226,18 @@ impl Config {
             ("api.exporter_silence_seconds_max", self.api.exporter_silence_seconds_max),
         ] {
             if value == 0 {
-                found.push((key, "must be at least 1".to_owned()));
+                found.push((key.to_owned(), "must be at least 1".to_owned()));
             }
         }
         found
+    }
+}
+
+fn contradiction_of_analytics(error: &analytics::config::ConfigError) -> (String, String) {
+    use analytics::config::ConfigError::{Adapter, AdapterTwice, Range};
+    match error {
+        Range { key, value, from, to } => (format!("analytics.{key}"), format!("{value} is not within {from} to {to}")),
+        AdapterTwice(id) => ("analytics.mitigation.adapters".to_owned(), format!("id {id} is used twice")),
+        Adapter { id, reason } => ("analytics.mitigation.adapters".to_owned(), format!("{id}: {reason}")),
     }
 }

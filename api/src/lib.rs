@@ -12,6 +12,7 @@ pub mod input;
 pub mod limit;
 pub mod live;
 pub mod metrics;
+pub mod notify;
 pub mod routes;
 pub mod serve;
 pub mod server;

@@ -1,32 +1,30 @@
 //! What the pipe told last: exporters, rates of nodes, the ledger, and whether each part is up.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use schemas::counter::{Direction, DomainReport, ExporterReport, HostReport, Snapshot};
+use analytics::rates::{Rate, Rates};
+use schemas::counter::{Direction, DomainReport, ExporterReport, Snapshot, Target};
 use schemas::ledger::Ledger;
 use schemas::net::Address;
 use schemas::time::Timestamp;
 
-/// Shards close a span of hosts every ten seconds.
-const HOSTS_SPAN_SECONDS: f64 = 10.0;
-
 /// A shard that has told nothing for so long is down.
 const SHARD_SILENCE_MILLISECONDS: u64 = 5_000;
 
-/// A rate that nobody has told again for so long is 0.
-const RATE_AGE_MILLISECONDS: u64 = 25_000;
-
 /// The latest news of the pipe, shared between its threads and the API.
-#[derive(Debug, Default)]
-pub struct Live(Mutex<News>);
+#[derive(Debug)]
+pub struct Live {
+    news: Mutex<News>,
+    rates: Arc<Rates>,
+}
 
 #[derive(Debug, Default)]
 struct News {
     shards: BTreeMap<usize, Shard>,
     exporters: BTreeMap<Address, Heard>,
-    /// Addresses whose rates are kept: those of nodes.
-    watched: HashMap<Address, BTreeMap<usize, Rate>>,
+    /// Addresses of nodes, and when they were last seen to receive anything.
+    watched: HashMap<Address, Option<Timestamp>>,
     down: BTreeMap<&'static str, String>,
     shards_expected: usize,
     snapshots_dropped: u64,
@@ -44,17 +42,6 @@ struct Shard {
 struct Heard {
     first_seen: Timestamp,
     by_shard: BTreeMap<usize, ExporterReport>,
-}
-
-/// What a node receives.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rate {
-    /// Packets a second.
-    pub packets_per_second: f64,
-    /// Bits a second.
-    pub bits_per_second: f64,
-    /// When it was last told; `None` = never.
-    pub at: Option<Timestamp>,
 }
 
 /// An exporter over all shards.
@@ -86,6 +73,12 @@ pub struct Totals {
 }
 
 impl Live {
+    /// No news yet; rates are those of the analysts.
+    #[must_use]
+    pub fn new(rates: Arc<Rates>) -> Self {
+        Self { news: Mutex::default(), rates }
+    }
+
     /// Takes in what a shard tells.
     pub fn observe(&self, snapshot: &Snapshot) {
         let mut news = self.lock();
@@ -101,31 +94,31 @@ impl Live {
                 news.exporters.entry(report.exporter).or_insert_with(|| Heard { first_seen: snapshot.taken_at, by_shard: BTreeMap::new() });
             heard.by_shard.insert(snapshot.shard, report.clone());
         }
-        for host in &snapshot.hosts {
-            news.host(snapshot, host);
+        let targets = snapshot.hosts.iter().map(|host| host.target).chain(snapshot.targets.iter().map(|update| update.target));
+        for target in targets.filter(|target| target.direction == Direction::Incoming && target.prefix.is_host()) {
+            if let Some(seen) = news.watched.get_mut(&target.prefix.first()) {
+                *seen = Some(snapshot.taken_at);
+            }
         }
     }
 
-    /// Keeps the rates of these addresses and no others.
+    /// Keeps watch of these addresses and no others.
     pub fn watch(&self, addresses: impl IntoIterator<Item = Address>) {
         let mut news = self.lock();
-        let mut known = std::mem::take(&mut news.watched);
-        news.watched = addresses.into_iter().map(|address| (address, known.remove(&address).unwrap_or_default())).collect();
+        let known = std::mem::take(&mut news.watched);
+        news.watched = addresses.into_iter().map(|address| (address, known.get(&address).copied().flatten())).collect();
+    }
+
+    /// When a watched address was last seen to receive anything.
+    #[must_use]
+    pub fn last_seen(&self, address: Address) -> Option<Timestamp> {
+        self.lock().watched.get(&address).copied().flatten()
     }
 
     /// What an address receives.
     #[must_use]
-    pub fn rate(&self, address: Address, now: Timestamp) -> Rate {
-        let news = self.lock();
-        let mut sum = Rate::default();
-        for rate in news.watched.get(&address).into_iter().flat_map(BTreeMap::values) {
-            if rate.at.is_some_and(|at| now.since(at) <= RATE_AGE_MILLISECONDS) {
-                sum.packets_per_second += rate.packets_per_second;
-                sum.bits_per_second += rate.bits_per_second;
-            }
-            sum.at = sum.at.max(rate.at);
-        }
-        sum
+    pub fn rate(&self, address: Address) -> Rate {
+        self.rates.of_target(Target { prefix: address.host(), direction: Direction::Incoming })
     }
 
     /// The exporters, those heard first last.
@@ -200,23 +193,7 @@ impl Live {
     }
 
     fn lock(&self) -> MutexGuard<'_, News> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl News {
-    fn host(&mut self, snapshot: &Snapshot, host: &HostReport) {
-        if host.target.direction != Direction::Incoming || !host.target.prefix.is_host() {
-            return;
-        }
-        if let Some(rates) = self.watched.get_mut(&host.target.prefix.first()) {
-            let rate = Rate {
-                packets_per_second: host.volume.packets / HOSTS_SPAN_SECONDS,
-                bits_per_second: host.volume.octets * 8.0 / HOSTS_SPAN_SECONDS,
-                at: Some(snapshot.taken_at),
-            };
-            rates.insert(snapshot.shard, rate);
-        }
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -33,7 +33,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Arc<Config>, state: Arc<State>, clock: Clock, owner: Option<Secret>) -> anyhow::Result<()> {
-    let live = Arc::new(Live::default());
+    let live = Arc::new(Live::new(Arc::new(analytics::rates::Rates::new(1))));
     let metrics = Arc::new(Metrics::default());
     let api = listen("api.listen", config.api.listen).await?;
     let metrics_listener = listen("api.metrics_listen", config.api.metrics_listen).await?;

@@ -94,7 +94,7 @@ pub fn read(text: &str) -> Result<Config, Vec<Problem>> {
         }
     };
     for (key, message) in config.iter().flat_map(Config::contradictions) {
-        problems.push(Problem { line: line_of(text, find(document.get_ref(), key)), key: key.to_owned(), message });
+        problems.push(Problem { line: line_of(text, find(document.get_ref(), &key)), key, message });
     }
     problems.sort_by_key(|problem| problem.line);
     match config {

@@ -243,7 +243,6 @@ fn record(node: &Node) -> Value {
 /// Nodes as they are shown: their records with the pipe's news of one moment.
 pub(super) struct View<'a> {
     app: &'a App,
-    now: Timestamp,
     pub(super) active: Vec<Incident>,
     heard: bool,
 }
@@ -253,7 +252,7 @@ impl<'a> View<'a> {
         let active = app.state.read(incidents::active).await.map_err(ApiError::from)?;
         let silence_max = app.config.api.exporter_silence_seconds_max.saturating_mul(1_000);
         let heard = app.live.last_heard().is_some_and(|last| now.since(last) <= silence_max);
-        Ok(Self { app, now, active, heard })
+        Ok(Self { app, active, heard })
     }
 
     /// How many incidents that are going on touch the node.
@@ -270,24 +269,24 @@ impl<'a> View<'a> {
         if !self.heard {
             return "offline";
         }
-        let rate = self.app.live.rate(node.ip, self.now);
+        let rate = self.app.live.rate(node.ip);
         let (packets_max, bits_max) = self.app.config.limits_of(node.threshold_pps);
         let over = |value: f64, limit: f64| limit > 0.0 && value > limit * ELEVATED_SHARE;
         if over(rate.packets_per_second, packets_max) || over(rate.bits_per_second, bits_max) { "elevated" } else { "online" }
     }
 
     pub(super) fn packets_per_second(&self, node: &Node) -> u64 {
-        whole(self.app.live.rate(node.ip, self.now).packets_per_second)
+        whole(self.app.live.rate(node.ip).packets_per_second)
     }
 
     fn summary(&self, node: &Node) -> Value {
-        let rate = self.app.live.rate(node.ip, self.now);
+        let rate = self.app.live.rate(node.ip);
         json!({
             "uuid": node.uuid, "name": node.name, "ip": node.ip, "status": self.status(node), "priority": node.priority,
             "location": node.location, "os": node.os, "interface": node.interface,
             "last_pps": whole(rate.packets_per_second), "last_bps": whole(rate.bits_per_second),
             "threshold_pps": node.threshold_pps, "active_incidents": self.active_incidents(node),
-            "last_seen": rate.at, "created_at": node.created_at,
+            "last_seen": self.app.live.last_seen(node.ip), "created_at": node.created_at,
         })
     }
 

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use analytics::rates::Rates;
 use api::app::App;
 use api::auth::{Role, Secret};
 use api::clock::Clock;
@@ -110,7 +111,13 @@ impl Server {
         let mut config = Config { data_dir: folder.to_owned(), ..Config::default() };
         change(&mut config);
         let state = Arc::new(State::open(folder, clock.now()).unwrap());
-        let app = Arc::new(App::new(Arc::new(config), state, Arc::new(Live::default()), Arc::new(Metrics::default()), clock.clone()));
+        let app = Arc::new(App::new(
+            Arc::new(config),
+            state,
+            Arc::new(Live::new(Arc::new(Rates::new(1_000)))),
+            Arc::new(Metrics::default()),
+            clock.clone(),
+        ));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -153,6 +160,8 @@ impl Server {
         self.app.state.read_blocking::<_, StateError>(move |connection| Ok(connection.query_row(sql, [], |row| row.get(0))?)).unwrap()
     }
 
+    /// Any request; what comes back must be documented.
+    #[track_caller]
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
         for (name, value) in headers {
@@ -165,12 +174,9 @@ impl Server {
         };
         let mut response = result.unwrap();
         let text = response.body_mut().read_to_string().unwrap();
-        Reply {
-            status: response.status().as_u16(),
-            headers: response.headers().clone(),
-            json: serde_json::from_str(&text).unwrap_or(Value::Null),
-            text,
-        }
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        crate::document::documents(method, path, response.status().as_u16(), &json);
+        Reply { status: response.status().as_u16(), headers: response.headers().clone(), json, text }
     }
 
     /// A request with a token and, unless it is null, a JSON body.

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails here has failed")]
 
 mod allowlist;
+mod document;
 mod envelope;
+mod exporters;
 mod harness;
 mod incidents;
 mod nodes;

@@ -1,0 +1,83 @@
+//! Exporters, from what the shards report.
+
+use serde_json::{Value, json};
+
+use schemas::counter::{DomainReport, ExporterReport, SamplingSource, Snapshot};
+use schemas::flow::Version;
+use schemas::ledger::Ledger;
+use schemas::time::Timestamp;
+
+use crate::harness::{START, Server};
+
+fn snapshot(shard: usize, exporter: &str, datagrams: u64, taken_at: Timestamp) -> Snapshot {
+    let domain = DomainReport {
+        version: Version::Netflow9,
+        observation_domain_id: 7,
+        agent: None,
+        templates: 2,
+        datagrams,
+        records: datagrams * 10,
+        lost_by_sequence: 1,
+        sets_without_template: 0,
+        sampling_interval: (shard == 1).then_some(1_000),
+        sampling_source: if shard == 1 { SamplingSource::Options } else { SamplingSource::Unknown },
+        clock_offset_milliseconds: -5,
+        interfaces: vec![u32::try_from(shard).unwrap()],
+    };
+    let ledger = Ledger { datagrams_received: datagrams, records_decoded: datagrams * 10, lost_by_sequence: 1, ..Ledger::default() };
+    let report = ExporterReport { exporter: exporter.parse().unwrap(), ledger, last_seen: taken_at, domains: vec![domain] };
+    Snapshot { shard, taken_at, exporters: vec![report], ledger: Some(ledger), ..Snapshot::default() }
+}
+
+#[test]
+fn an_exporter_is_one_however_many_shards_hear_it() {
+    let server = Server::start();
+    server.app.live.observe(&snapshot(0, "192.0.2.1", 3, START));
+    server.app.live.observe(&snapshot(1, "192.0.2.1", 4, START.plus(100)));
+    server.app.live.observe(&snapshot(0, "2001:db8::1", 1, START.plus(200)));
+    let reply = server.get("/api/v1/exporters/192.0.2.1");
+    let exporter = &reply.succeeds(200).json["exporter"];
+    assert_eq!((&exporter["datagrams"], &exporter["records"], &exporter["lost_by_sequence"]), (&json!(7), &json!(70), &json!(2)));
+    assert_eq!(exporter["last_seen"], "2026-11-20T12:00:00.100Z");
+    let domain = &exporter["domains"][0];
+    assert_eq!(
+        (&domain["sampling_interval"], &domain["sampling_source"], &domain["interfaces"]),
+        (&json!(1_000), &json!("options"), &json!([0, 1]))
+    );
+    let list = server.get("/api/v1/exporters");
+    let ids: Vec<&Value> = list.succeeds(200).json["exporters"].as_array().unwrap().iter().map(|exporter| &exporter["id"]).collect();
+    assert_eq!(ids, ["2001:db8::1", "192.0.2.1"], "newest first");
+    assert_eq!(server.get("/api/v1/exporters?limit=1&offset=1").json["exporters"][0]["id"], "192.0.2.1");
+    server.get("/api/v1/exporters/2001:DB8::0001").succeeds(200);
+    server.get("/api/v1/exporters/192.0.2.9").fails(404, "resource_not_found");
+    server.get("/api/v1/exporters/x").fails(404, "resource_not_found");
+    server.get("/api/v1/exporters?limit=0").fails(400, "invalid_parameter");
+}
+
+#[test]
+fn a_node_is_online_while_any_exporter_is_heard() {
+    let server = Server::start();
+    server.post("/api/v1/nodes", &json!({ "name": "a", "ip": "203.0.113.7" })).succeeds(201);
+    server.app.live.observe(&snapshot(0, "192.0.2.1", 3, START));
+    assert_eq!(server.get("/api/v1/nodes").json["nodes"][0]["status"], "online");
+    assert_eq!(server.get("/api/v1/status").json["overall"], "operational");
+    server.clock.advance(90_001);
+    assert_eq!(server.get("/api/v1/nodes").json["nodes"][0]["status"], "offline");
+}
+
+#[test]
+fn metrics_add_up_over_shards_and_count_requests_by_route() {
+    let server = Server::start();
+    server.app.live.observe(&snapshot(0, "192.0.2.1", 3, START));
+    server.app.live.observe(&snapshot(1, "192.0.2.1", 4, START));
+    server.get("/api/v1/nodes/00000000-0000-0000-0000-000000000000").fails(404, "resource_not_found");
+    let text = server.app.metrics.text(&server.app.live);
+    for line in [
+        "weir_collector_datagrams_received_total 7",
+        "weir_collector_exporter_datagrams_received_total{exporter=\"192.0.2.1\"} 7",
+        "weir_api_requests_total{route=\"/api/v1/nodes/{uuid}\",status=\"404\"} 1",
+    ] {
+        assert!(text.lines().any(|own| own == line), "{line} is missing in\n{text}");
+    }
+    assert!(text.contains("\nprocess_resident_memory_bytes "));
+}
