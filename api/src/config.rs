@@ -15,7 +15,7 @@ pub use check::{Problem, Problems};
 pub const DEFAULT: &str = include_str!("config/default.toml");
 
 /// Everything that an operator can set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where the state and the templates live.
@@ -23,7 +23,7 @@ pub struct Config {
     /// Our networks; none = every destination is watched and no rule is ever announced.
     pub networks: Vec<Prefix>,
     /// Receiving, decoding, counting.
-    pub collector: Collector,
+    pub collector: collector::config::Config,
     /// Detecting and mitigating.
     pub analytics: analytics::Config,
     /// REST, metrics, notifications.
@@ -35,45 +35,11 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from("./weir-data"),
             networks: Vec::new(),
-            collector: Collector::default(),
+            collector: collector::config::Config::default(),
             analytics: analytics::Config::default(),
             api: Api::default(),
         }
     }
-}
-
-/// Receiving, decoding, counting.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Collector {
-    /// The store of flows.
-    pub store: Store,
-}
-
-/// The store of flows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Store {
-    /// Which engine.
-    pub engine: Engine,
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self { engine: Engine::Embedded }
-    }
-}
-
-/// An engine that keeps flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Engine {
-    /// The engine inside.
-    Embedded,
-    /// A server or cluster.
-    Clickhouse,
-    /// None: flows are counted and not stored.
-    None,
 }
 
 /// REST, metrics, notifications.
@@ -92,6 +58,8 @@ pub struct Api {
     pub exporter_silence_seconds_max: u64,
     /// Requests a minute.
     pub rate_limit: RateLimit,
+    /// Whether a stop withdraws every rule; without, rules stay announced and are taken up again at the next start.
+    pub withdraw_on_stop: bool,
     /// Who is told.
     pub notify: Notify,
 }
@@ -104,6 +72,7 @@ impl Default for Api {
             body_octets_max: 1_048_576,
             nodes_max: 10_000,
             exporter_silence_seconds_max: 90,
+            withdraw_on_stop: false,
             rate_limit: RateLimit::default(),
             notify: Notify::default(),
         }
