@@ -313,6 +313,8 @@ impl Config {
             if !ids.insert(adapter.id()) {
                 return Err(ConfigError::AdapterTwice(adapter.id().to_owned()));
             }
+            crate::mitigate::adapters::check(adapter)
+                .map_err(|reason| ConfigError::Adapter { id: adapter.id().to_owned(), reason: reason.to_string() })?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Merges counters, detects attacks, plans and announces rules.
 //!
 //! [`analyst::Analyst`] is the pure core on one thread: snapshots of counters and the time go in, incidents come out.
+//! [`mitigate`] answers incidents with rules; only its adapters touch the world.
 #![forbid(unsafe_code)]
 
 pub mod analyst;
@@ -9,6 +10,7 @@ pub mod detect;
 pub mod incident;
 pub mod merge;
 pub mod metrics;
+pub mod mitigate;
 pub mod rates;
 
 pub use analyst::{Analyst, Event};

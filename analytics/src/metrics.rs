@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use schemas::incident::Incident;
 use schemas::net::Prefix;
+use schemas::rule::Rule;
 
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident = $metric:literal,)*) => {
@@ -38,6 +39,20 @@ counts! {
     incidents_refused = "weir_analytics_incidents_refused_total",
     /// Host findings that an open incident of their prefix holds already.
     findings_folded = "weir_analytics_findings_folded_total",
+    /// Rules handed to an adapter.
+    rules_announced = "weir_analytics_rules_announced_total",
+    /// Rules read back from a speaker.
+    rules_confirmed = "weir_analytics_rules_confirmed_total",
+    /// Rules that the guard refused.
+    rules_refused = "weir_analytics_rules_refused_total",
+    /// Rules that were only shown.
+    rules_dry_run = "weir_analytics_rules_dry_run_total",
+    /// Attempts at an adapter that failed.
+    adapter_failures = "weir_analytics_adapter_failures_total",
+    /// Rules seen to be gone.
+    rules_withdrawn = "weir_analytics_rules_withdrawn_total",
+    /// Routes of ours that no rule wanted.
+    orphans_withdrawn = "weir_analytics_orphans_withdrawn_total",
 }
 
 /// The handle that every part of the crate holds.
@@ -89,5 +104,40 @@ impl Metrics {
 
     pub(crate) fn finding_folded(&self) {
         one(&self.0.findings_folded);
+    }
+
+    pub(crate) fn rule_announced(&self, rule: &Rule) {
+        one(&self.0.rules_announced);
+        tracing::warn!(uuid = %rule.uuid, target = %rule.target, adapter = rule.adapter_id, reason = rule.reason, "rule announced");
+    }
+
+    pub(crate) fn rule_confirmed(&self, rule: &Rule) {
+        one(&self.0.rules_confirmed);
+        tracing::info!(uuid = %rule.uuid, target = %rule.target, adapter = rule.adapter_id, "rule confirmed");
+    }
+
+    pub(crate) fn rule_refused(&self, rule: &Rule) {
+        one(&self.0.rules_refused);
+        tracing::warn!(uuid = %rule.uuid, target = %rule.target, refusal = rule.error.as_deref().unwrap_or(""), "rule refused");
+    }
+
+    pub(crate) fn rule_dry_run(&self, rule: &Rule) {
+        one(&self.0.rules_dry_run);
+        tracing::info!(uuid = %rule.uuid, target = %rule.target, adapter = rule.adapter_id, "rule only shown: dry run");
+    }
+
+    pub(crate) fn adapter_failed(&self, adapter: &str, error: &str) {
+        one(&self.0.adapter_failures);
+        tracing::warn!(adapter, error, "adapter failed");
+    }
+
+    pub(crate) fn rule_withdrawn(&self, rule: &Rule) {
+        one(&self.0.rules_withdrawn);
+        tracing::warn!(uuid = %rule.uuid, target = %rule.target, adapter = rule.adapter_id, "rule withdrawn");
+    }
+
+    pub(crate) fn orphan_withdrawn(&self, adapter: &str, target: Prefix) {
+        one(&self.0.orphans_withdrawn);
+        tracing::warn!(adapter, %target, "withdrawing a route of ours that no rule wants");
     }
 }
