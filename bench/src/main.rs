@@ -1,13 +1,22 @@
 //! `weir-bench`: how many flows this machine takes, at what price, and how fast an attack is answered.
 
+mod allocations;
+mod cpu;
 mod load;
+mod measure;
+mod peers;
+mod pipe;
+mod process;
+mod report;
 mod send;
+mod subject;
+mod weir;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocations::Counting = allocations::Counting;
 
 /// Load, capacity and speed measurements of Weir.
 #[derive(Parser)]
@@ -19,12 +28,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Sends synthesized flow telemetry at a rate, for a time.
+    /// Measures decode and count alone, on datagrams from memory
+    Cpu(cpu::Arguments),
+    /// Sends synthesized flow telemetry at a rate, for a time
     Load(load::Arguments),
+    /// Measures the collector behind a sender on loopback, with nfcapd beside it
+    Pipe(pipe::Arguments),
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::Cpu(arguments) => cpu::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
+        Command::Pipe(arguments) => pipe::run(&arguments),
     }
 }

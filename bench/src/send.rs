@@ -14,7 +14,7 @@ const BURST_MAX: usize = 64;
 /// How long the sender sleeps when nothing is due; bursts are what comes due meanwhile.
 const NAP: Duration = Duration::from_micros(100);
 /// When the sender itself was held up for longer, that time is given up instead of being caught up in one burst.
-const LAG_MAX: Duration = Duration::from_millis(2);
+const LAG_MAX: Duration = Duration::from_millis(5);
 /// How long templates get before data follows.
 const TEMPLATE_HEAD_START: Duration = Duration::from_millis(50);
 
@@ -83,6 +83,24 @@ impl Sender {
         let mean: f64 = exporters.iter().map(|(_, pool)| pool.flows_per_datagram()).sum();
         let flows_per_datagram = mean / exporters.len() as f64;
         Ok(Self { exporters, flows_per_datagram })
+    }
+
+    /// Points all exporters at another collector and makes their templates due.
+    ///
+    /// # Errors
+    ///
+    /// If a socket cannot be connected.
+    pub(crate) fn aim(&mut self, target: SocketAddr) -> io::Result<()> {
+        for (socket, pool) in &mut self.exporters {
+            socket.connect(target)?;
+            pool.restart();
+        }
+        Ok(())
+    }
+
+    /// Mean number of flows in a datagram.
+    pub(crate) fn flows_per_datagram(&self) -> f64 {
+        self.flows_per_datagram
     }
 
     /// Sends at `flows_per_second` (0 = as fast as it goes) for `length` or until `flows_max` flows are sent.

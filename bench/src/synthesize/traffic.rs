@@ -109,8 +109,9 @@ impl Traffic {
         let packets = random.heavy_tail(service.packets_max);
         let octets = u64::from(random.within(service.octets.0, service.octets.1)) * u64::from(packets);
         let end = Timestamp(now.0.saturating_sub(u64::from(random.below(1_000))));
-        // Long flows are those of many packets; a single packet takes no time.
-        let lasted = if packets == 1 { 0 } else { random.below((packets * 250).min(self.active_timeout_milliseconds)) };
+        // Long flows are those of many packets, at 4 to 8,000 a second; a single packet takes no time.
+        let longest = ((packets - 1) * 250).min(self.active_timeout_milliseconds);
+        let lasted = random.within((packets / 8).min(longest), longest);
         let (client_port, icmp) = (random.port(1_024, 65_535), service.protocol == 1);
         let ports = match (icmp, incoming) {
             (true, _) => (0, 0x0800),
