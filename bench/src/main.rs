@@ -2,6 +2,7 @@
 
 mod allocations;
 mod cpu;
+mod latency;
 mod load;
 mod measure;
 mod peers;
@@ -32,6 +33,8 @@ enum Command {
     Cpu(cpu::Arguments),
     /// Sends synthesized flow telemetry at a rate, for a time
     Load(load::Arguments),
+    /// Measures the time from a crossing to the route in a router, with two gobgpd
+    Latency(latency::Arguments),
     /// Measures the collector behind a sender on loopback, with nfcapd beside it
     Pipe(pipe::Arguments),
 }
@@ -39,6 +42,7 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Cpu(arguments) => cpu::run(&arguments),
+        Command::Latency(arguments) => latency::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Pipe(arguments) => pipe::run(&arguments),
     }
