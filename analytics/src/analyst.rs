@@ -14,6 +14,7 @@ use crate::detect::carpet;
 use crate::detect::limit::{Limit, Limits};
 use crate::detect::window::{Look, Scan, Scanner};
 use crate::incident::{self, Case, Change};
+use crate::loss::Loss;
 use crate::merge::{Merger, SLOTS_PER_SECOND, slot_of};
 use crate::metrics::Metrics;
 use crate::rates::{Rate, Rates};
@@ -72,6 +73,7 @@ pub struct Analyst {
     explained: BTreeMap<Target, u64>,
     recent: VecDeque<Incident>,
     rates: Arc<Rates>,
+    loss: Loss,
     shown_at: Timestamp,
     metrics: Metrics,
 }
@@ -90,6 +92,7 @@ impl Analyst {
             explained: BTreeMap::new(),
             recent: VecDeque::new(),
             rates: Arc::new(Rates::new(HOSTS_MAX)),
+            loss: Loss::default(),
             shown_at: Timestamp::default(),
             metrics,
         }
@@ -128,6 +131,7 @@ impl Analyst {
     /// Takes in what a shard tells.
     pub fn observe(&mut self, snapshot: Snapshot) {
         self.rates.report(snapshot.shard, &snapshot.hosts, snapshot.taken_at);
+        self.loss.learn(&snapshot);
         self.merger.merge(snapshot);
     }
 
@@ -158,7 +162,7 @@ impl Analyst {
             let look = Look { ring: &track.ring, changed, explained, limit: &limit, multiples, rules: &self.rules };
             let scan = self.scanner.scan(&look);
             if let Some(case) = self.cases.get_mut(target) {
-                case.follow(&scan, track, &self.rules, now);
+                case.follow(&scan, track, &self.rules, self.loss.of(&track.details), now);
             } else if let Some(quiet) = self.quiet.get_mut(target) {
                 *quiet = scan.last_warm.unwrap_or(*quiet).max(*quiet);
             } else if !scan.crossings.is_empty() {
@@ -190,7 +194,7 @@ impl Analyst {
             return;
         }
         let Some(track) = self.merger.get(&target) else { return };
-        if let Some(case) = Case::open(target, &finding.scan, track, finding.limit, &self.rules, now) {
+        if let Some(case) = Case::open(target, &finding.scan, track, finding.limit, &self.rules, self.loss.of(&track.details), now) {
             self.metrics.incident_opened(&case.incident);
             events.push(Event::Opened(Box::new(case.incident.clone())));
             self.cases.insert(target, case);

@@ -48,13 +48,23 @@ pub struct Case {
     pub told_at: Timestamp,
     /// What has changed since.
     pub change: Change,
+    /// When its kind was last settled.
+    kind_at: Timestamp,
     restored: bool,
 }
 
 impl Case {
-    /// Opens an incident on what `scan` found; `None` if it found no crossing.
+    /// Opens an incident on what `scan` found, while a part `loss` of the telemetry is lost; `None` if it found no crossing.
     #[must_use]
-    pub fn open(target: Target, scan: &Scan, track: &Track, limit: Limit, rules: &config::Incident, now: Timestamp) -> Option<Self> {
+    pub fn open(
+        target: Target,
+        scan: &Scan,
+        track: &Track,
+        limit: Limit,
+        rules: &config::Incident,
+        loss: f64,
+        now: Timestamp,
+    ) -> Option<Self> {
         let worst = *scan.worst()?;
         let first = scan.first.unwrap_or(worst.first());
         let incident = blank(target, &worst, &limit, start_of(first), now);
@@ -70,10 +80,11 @@ impl Case {
             ratio: 0.0,
             told_at: now,
             change: Change::None,
+            kind_at: now,
             restored: false,
         };
-        case.weigh(scan, rules);
-        case.look(track, worst.metric);
+        case.weigh(scan, rules, loss);
+        case.look(track, worst.metric, true);
         case.finish_numbers();
         case.incident.summary = summary::of(&case.incident, case.ratio);
         case.log(now, TimelineKind::Opened, case.incident.summary.clone());
@@ -88,11 +99,24 @@ impl Case {
         let (packets, octets) = (incident.total_packets as f64, incident.total_octets as f64);
         let ratio = (incident.peak_pps as f64 / limit.packets_per_second).max(incident.peak_bps as f64 / limit.bits_per_second);
         let (first, last_warm) = (slot_of(incident.started_at), slot_of(now));
-        Self { incident, target, limit, first, last_warm, packets, octets, ratio, told_at: now, change: Change::None, restored: true }
+        Self {
+            incident,
+            target,
+            limit,
+            first,
+            last_warm,
+            packets,
+            octets,
+            ratio,
+            told_at: now,
+            change: Change::None,
+            kind_at: now,
+            restored: true,
+        }
     }
 
     /// Takes in what came to light since the last look.
-    pub fn follow(&mut self, scan: &Scan, track: &Track, rules: &config::Incident, now: Timestamp) {
+    pub fn follow(&mut self, scan: &Scan, track: &Track, rules: &config::Incident, loss: f64, now: Timestamp) {
         for (slot, packets, octets) in &track.gains {
             if *slot >= self.first {
                 self.packets += packets;
@@ -112,10 +136,13 @@ impl Case {
             self.restored = false;
         }
         let (severity, family) = (self.incident.severity, self.incident.family);
-        self.weigh(scan, rules);
+        self.weigh(scan, rules, loss);
         // What comes when the attack is over is not what it was made of.
         if let Some(worst) = scan.worst() {
-            self.look(track, worst.metric);
+            // A kind that changes more often than each second is none.
+            let settles = now.since(self.kind_at) >= 1_000;
+            self.look(track, worst.metric, settles);
+            self.kind_at = if settles { now } else { self.kind_at };
         }
         self.finish_numbers();
         self.incident.summary = summary::of(&self.incident, self.ratio);
@@ -162,14 +189,14 @@ impl Case {
     }
 
     /// Evidence, peaks, severity and confidence.
-    fn weigh(&mut self, scan: &Scan, rules: &config::Incident) {
+    fn weigh(&mut self, scan: &Scan, rules: &config::Incident, loss: f64) {
         self.incident.peak_pps = self.incident.peak_pps.max(whole(scan.peak_packets));
         self.incident.peak_bps = self.incident.peak_bps.max(whole(scan.peak_bits));
         self.ratio = self.ratio.max(scan.peak_packets / self.limit.packets_per_second).max(scan.peak_bits / self.limit.bits_per_second);
         for crossing in &scan.crossings {
             // The first tenths of a second count by what they prove at least.
             self.ratio = self.ratio.max(crossing.ratio() * (1.0 - rules.sampling_errors * crossing.error));
-            let confidence = whole((1.0 - crossing.error).clamp(0.0, 1.0) * 100.0);
+            let confidence = whole((1.0 - crossing.error).clamp(0.0, 1.0) * (1.0 - loss) * 100.0);
             self.incident.confidence = self.incident.confidence.max(u8::try_from(confidence).unwrap_or(100));
             self.keep_evidence(crossing);
         }
@@ -194,13 +221,13 @@ impl Case {
     }
 
     /// The kind and the breakdowns, by the last 30 s of the incident.
-    fn look(&mut self, track: &Track, metric: Metric) {
+    fn look(&mut self, track: &Track, metric: Metric, settles: bool) {
         let newest = track.ring.newest();
         let volume = track.ring.sum(self.first.max(newest.saturating_sub(merge::EXACT_SECONDS * merge::SLOTS_PER_SECOND)), newest);
         let detail: Option<Detail> = picture::merged(&track.details);
         let Kind { family, subtype } = family::classify(&volume, detail.as_ref(), metric);
         // A clear kind is not given up for none.
-        if family != Family::Unknown || self.incident.family == Family::Unknown {
+        if settles && (family != Family::Unknown || self.incident.family == Family::Unknown) {
             self.incident.family = family;
             self.incident.subtype = if Limits::is_host(self.target.prefix) { subtype } else { Some("carpet_bombing".to_owned()) };
         }
@@ -224,7 +251,7 @@ pub fn log(incident: &mut Incident, at: Timestamp, kind: TimelineKind, text: Str
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates, which is what is wanted")]
-fn whole(value: f64) -> u64 {
+pub(crate) fn whole(value: f64) -> u64 {
     value.round() as u64
 }
 

@@ -8,6 +8,7 @@ pub mod analyst;
 pub mod config;
 pub mod detect;
 pub mod incident;
+pub mod loss;
 pub mod merge;
 pub mod metrics;
 pub mod mitigate;

@@ -13,8 +13,10 @@ pub const SLOTS_PER_SECOND: u64 = 1_000 / SLOT_MILLISECONDS;
 pub const EXACT_SECONDS: u64 = 30;
 /// Seconds that a ring reaches back; older slots are kept as sums of a second.
 pub const RING_SECONDS: u64 = 120;
-// One second more than the reach, the one that is being filled, and one for clocks that run ahead.
-const PAGES: usize = 122;
+/// Seconds by which a slot may lie ahead of our clock: what the counters let a record's clock run ahead, and the second that it ends in.
+const AHEAD_SECONDS: u64 = 6;
+// The reach, the second that is being filled, and those ahead.
+const PAGES: usize = 128;
 
 /// The slot that holds `moment`.
 #[must_use]
@@ -35,7 +37,7 @@ pub enum Added {
     Kept,
     /// It is older than the ring reaches back.
     TooLate,
-    /// It is over a second ahead of the clock.
+    /// It is further ahead of the clock than a record may be.
     InFuture,
 }
 
@@ -64,7 +66,7 @@ impl Ring {
     /// Adds what `slot` gained, seen at `now`.
     pub fn add(&mut self, slot: u64, volume: &Volume, now: Timestamp) -> Added {
         let (second, current) = (slot / SLOTS_PER_SECOND, slot_of(now) / SLOTS_PER_SECOND);
-        if second > current + 1 {
+        if second > current + AHEAD_SECONDS {
             return Added::InFuture;
         }
         if second + RING_SECONDS < current {

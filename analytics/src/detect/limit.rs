@@ -74,7 +74,8 @@ impl Limits {
         limit::Limits {
             host: lower(self.incoming.host, self.outgoing.host),
             prefix: lower(self.incoming.prefix, self.outgoing.prefix),
-            multiples: self.multiples(),
+            // A window that is off makes nobody a suspect.
+            multiples: self.multiples().map(|multiple| if multiple > 0.0 { multiple } else { f64::INFINITY }),
             overrides,
         }
     }

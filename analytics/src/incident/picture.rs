@@ -48,16 +48,18 @@ fn add<T: Copy + PartialEq>(sum: &mut Ranking<T>, other: &Ranking<T>) {
 pub fn fill(incident: &mut Incident, volume: &Volume, detail: Option<&Detail>) {
     incident.protocol_breakdown = protocols(volume);
     let Some(detail) = detail else { return };
+    // The sketches see a part of a large attack only, and forget: their shares hold, and the counters tell of how much.
+    let scale = if detail.packets > 0 { volume.packets / detail.packets as f64 } else { 0.0 };
     incident.tcp_flag_breakdown = parts(&detail.tcp_flags, |flags| flag_names(*flags)).or(incident.tcp_flag_breakdown.take());
     incident.packet_length_histogram =
         parts(&detail.packet_lengths, |from| format!("{from}-{}", from.saturating_add(63))).or(incident.packet_length_histogram.take());
     // The peers of outgoing traffic are its destinations; its source is the target.
     if incident.direction == Direction::Incoming {
         incident.source_ip_count = Some(detail.peer_count).filter(|count| *count > 0);
-        incident.top_src_ips = shares(&detail.peers, detail.packets, |address| *address);
+        incident.top_src_ips = shares(&detail.peers, detail.packets, scale, |address| *address);
     }
-    incident.top_src_ports = shares(&detail.source_ports, detail.packets, |(_, port)| *port);
-    incident.top_dst_ports = shares(&detail.destination_ports, detail.packets, |(_, port)| *port);
+    incident.top_src_ports = shares(&detail.source_ports, detail.packets, scale, |(_, port)| *port);
+    incident.top_dst_ports = shares(&detail.destination_ports, detail.packets, scale, |(_, port)| *port);
     for (exporter, ..) in detail.exporters.iter().take(64) {
         if !incident.exporters.contains(exporter) {
             incident.exporters.push(*exporter);
@@ -86,7 +88,7 @@ fn parts<T>(ranking: &Ranking<T>, name: impl Fn(&T) -> String) -> Option<BTreeMa
 }
 
 /// Values of one name (a port of two protocols) are one entry.
-fn shares<T, U: PartialEq>(ranking: &Ranking<T>, whole: u64, value: impl Fn(&T) -> U) -> Vec<Share<U>> {
+fn shares<T, U: PartialEq>(ranking: &Ranking<T>, whole: u64, scale: f64, value: impl Fn(&T) -> U) -> Vec<Share<U>> {
     let mut shares: Vec<Share<U>> = Vec::new();
     for (own, packets, octets) in ranking {
         let own = value(own);
@@ -102,6 +104,8 @@ fn shares<T, U: PartialEq>(ranking: &Ranking<T>, whole: u64, value: impl Fn(&T) 
     shares.truncate(TOP);
     for share in &mut shares {
         share.share = if whole > 0 { round((share.packets as f64 / whole as f64).min(1.0)) } else { 0.0 };
+        share.packets = super::whole(share.packets as f64 * scale);
+        share.octets = super::whole(share.octets as f64 * scale);
     }
     shares
 }
@@ -144,7 +148,8 @@ mod tests {
     #[test]
     fn a_port_of_two_protocols_is_one_entry() {
         let both: Ranking<(u8, u16)> = vec![((17, 53), 60, 6_000), ((6, 53), 20, 2_000)];
-        let shares = shares(&both, 100, |(_, port)| *port);
-        assert_eq!(shares, [Share { value: 53, packets: 80, octets: 8_000, share: 0.8 }]);
+        let shares = shares(&both, 100, 2.0, |(_, port)| *port);
+        // The counters saw twice what the sketches did.
+        assert_eq!(shares, [Share { value: 53, packets: 160, octets: 16_000, share: 0.8 }]);
     }
 }
