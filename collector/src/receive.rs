@@ -42,6 +42,8 @@ pub struct Config {
     pub socket_buffer_octets: usize,
     /// Snapshots that wait for the analysts at most; those over it are counted and lost.
     pub snapshots_waiting_max: usize,
+    /// How long a shard lets datagrams gather in the socket after a small burst, in microseconds; 0: it looks again at once.
+    pub gather_microseconds: u64,
     /// How long a stop goes on taking what the kernel holds, in milliseconds.
     pub drain_milliseconds_max: u64,
 }
@@ -59,6 +61,7 @@ impl Default for Config {
             shards: 0,
             socket_buffer_octets: 32 << 20,
             snapshots_waiting_max: 256,
+            gather_microseconds: 500,
             drain_milliseconds_max: 2_000,
         }
     }

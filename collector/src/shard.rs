@@ -26,6 +26,8 @@ use crate::receive::{Burst, Sources};
 
 /// Rows that are decoded before they are counted: few enough to be still in the cache.
 const ROWS_COUNTED_AT: usize = 8_192;
+/// After fewer messages than this a shard lets more gather.
+const MESSAGES_WORTH_A_WAKE: usize = 16;
 /// How long a stop waits for templates that the control thread has yet to publish.
 const TEMPLATE_WAIT: Duration = Duration::from_millis(100);
 
@@ -151,6 +153,8 @@ pub struct Shard {
     pub snapshots: Sender<Snapshot>,
     /// What it tells besides.
     pub metrics: Arc<Metrics>,
+    /// How long it lets datagrams gather after a small burst.
+    pub gather: Duration,
     /// How long a stop goes on taking what the kernel holds.
     pub drain: Duration,
 }
@@ -160,11 +164,16 @@ impl Shard {
     pub fn run(mut self, stop: &AtomicBool) -> Ledger {
         let mut times = BurstTimes::default();
         while !stop.load(Ordering::Relaxed) {
-            if self.round(&mut times) == 0 {
-                let slot_is_open = Duration::from_millis(self.pipe.slot_ends().since(now()));
-                if let Err(error) = self.sources.wait(slot_is_open.min(Duration::from_millis(SLOT_MILLISECONDS))) {
-                    self.metrics.receive_failed(self.pipe.shard, &error);
+            match self.round(&mut times) {
+                0 => {
+                    let slot_is_open = Duration::from_millis(self.pipe.slot_ends().since(now()));
+                    if let Err(error) = self.sources.wait(slot_is_open.min(Duration::from_millis(SLOT_MILLISECONDS))) {
+                        self.metrics.receive_failed(self.pipe.shard, &error);
+                    }
                 }
+                // Few came: to wake up for each one costs more than to decode it.
+                1..MESSAGES_WORTH_A_WAKE => std::thread::sleep(self.gather),
+                _ => {}
             }
             if let Some(snapshot) = self.pipe.tick(now()) {
                 if snapshot.ledger.is_some() {

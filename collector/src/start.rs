@@ -82,6 +82,7 @@ impl Collector {
                 sources,
                 snapshots: sender.clone(),
                 metrics,
+                gather: Duration::from_micros(config.receive.gather_microseconds),
                 drain: Duration::from_millis(config.receive.drain_milliseconds_max),
             };
             let stop = collector.stop.clone();
