@@ -192,7 +192,12 @@ impl Mirror {
         if spread {
             // Sockets of this process on this interface make one group; a flow stays with one of them.
             let group = (std::process::id() ^ interface << 10) & 0xffff;
-            set_option(&socket, libc::SOL_PACKET, libc::PACKET_FANOUT, &(group | libc::PACKET_FANOUT_HASH << 16))?;
+            set_option(
+                &socket,
+                libc::SOL_PACKET,
+                libc::PACKET_FANOUT,
+                &(group | (libc::PACKET_FANOUT_HASH | FANOUT_IGNORE_OUTGOING) << 16),
+            )?;
         }
         Ok(Self { socket, interface, drops: 0 })
     }
@@ -238,6 +243,8 @@ const EVERY_PROTOCOL: u16 = 3;
 const PROMISCUOUS: u16 = 1;
 /// `PACKET_IGNORE_OUTGOING` of linux/if_packet.h.
 const PACKET_IGNORE_OUTGOING: i32 = 23;
+/// `PACKET_FANOUT_FLAG_IGNORE_OUTGOING` of linux/if_packet.h: a group does not heed its sockets' own setting.
+const FANOUT_IGNORE_OUTGOING: u32 = 0x4000;
 /// `TP_STATUS_VLAN_VALID` of linux/if_packet.h.
 const VLAN_VALID: u32 = 1 << 4;
 

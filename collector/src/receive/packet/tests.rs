@@ -30,36 +30,61 @@ fn a_packet_is_a_row_of_its_own_and_every_frame_is_counted() {
     assert!(ledger.imbalance().iter().all(|(_, difference)| *difference == 0));
 }
 
-#[test]
-fn packets_of_an_interface_are_read_with_their_length_on_the_wire() {
+/// Sources of the loopback interface; `None` without the right to read packets.
+fn loopback(shards: usize) -> Option<Vec<crate::receive::Sources>> {
     let config = Config { netflow: Vec::new(), ipfix: Vec::new(), sflow: Vec::new(), mirror: vec!["lo".into()], ..Config::default() };
-    let mut sources = match open(&config, 1) {
+    match open(&config, shards) {
         Err(ReceiveError::Mirror(MirrorError::Refused { source, .. })) if source.kind() == io::ErrorKind::PermissionDenied => {
             eprintln!("skipped: no right to read packets");
-            return;
+            None
         }
-        sources => sources.unwrap(),
-    };
-    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sources => Some(sources.unwrap()),
+    }
+}
+
+/// Lengths on the wire and link-layer octets of the packets between two ports that the shards see, until there are `count` or two seconds are over.
+fn seen(shards: &mut [crate::receive::Sources], ports: impl Fn(u16, u16) -> bool, count: usize) -> Vec<Vec<(u64, u16)>> {
+    let mut found = vec![Vec::new(); shards.len()];
+    let start = std::time::Instant::now();
+    while found.iter().map(Vec::len).sum::<usize>() < count && start.elapsed() < Duration::from_secs(2) {
+        for (shard, found) in shards.iter_mut().zip(&mut found) {
+            let (mut batch, mut ledger) = (FlowBatch::with_capacity(1 << 10), Ledger::default());
+            shard.wait(Duration::from_millis(5)).unwrap();
+            shard
+                .round(|arrival, burst| {
+                    let Burst::Frames(interface, ring) = burst else { panic!("no port is listened on") };
+                    assert!(ring.messages().all(|message| message.octets.len() <= SNAP_OCTETS as usize));
+                    decode(ring.messages().map(|message| Frame::of(&message, arrival)), interface, &mut ledger, &mut batch);
+                })
+                .unwrap();
+            // Other tests use the same interface.
+            let own = (0..batch.rows()).filter(|&row| ports(batch.source_port[row], batch.destination_port[row]));
+            found.extend(own.map(|row| (batch.octet_delta_count[row], batch.link_layer_octets[row])));
+        }
+    }
+    found
+}
+
+#[test]
+fn packets_of_an_interface_are_read_with_their_length_on_the_wire() {
+    let Some(mut shards) = loopback(1) else { return };
+    let (receiver, sender) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     let ports = (sender.local_addr().unwrap().port(), receiver.local_addr().unwrap().port());
     sender.send_to(&[7; 1_000], receiver.local_addr().unwrap()).unwrap();
-    let (mut batch, mut ledger) = (FlowBatch::with_capacity(1 << 16), Ledger::default());
-    let start = std::time::Instant::now();
-    let mut found = Vec::new();
-    while found.is_empty() && start.elapsed() < Duration::from_secs(2) {
-        sources[0].wait(Duration::from_millis(20)).unwrap();
-        sources[0]
-            .round(|arrival, burst| {
-                let Burst::Frames(interface, ring) = burst else { panic!("no port is listened on") };
-                assert!(ring.messages().all(|message| message.octets.len() <= SNAP_OCTETS as usize));
-                decode(ring.messages().map(|message| Frame::of(&message, arrival)), interface, &mut ledger, &mut batch);
-            })
-            .unwrap();
-        // Other tests use the same interface.
-        found = (0..batch.rows()).filter(|&row| (batch.source_port[row], batch.destination_port[row]) == ports).collect();
-    }
+    let found = seen(&mut shards, |source, destination| (source, destination) == ports, 1);
     // 14 of Ethernet, 20 of IPv4, 8 of UDP; seen once, though loopback sends and receives it.
-    let lengths: Vec<_> = found.iter().map(|&row| (batch.octet_delta_count[row], batch.link_layer_octets[row])).collect();
-    assert_eq!(lengths, [(1_042, 14)]);
+    assert_eq!(found, [[(1_042, 14)]]);
+}
+
+#[test]
+fn several_shards_see_each_packet_once() {
+    let Some(mut shards) = loopback(2) else { return };
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    for _ in 0..64 {
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[7; 100], receiver.local_addr().unwrap()).unwrap();
+    }
+    let found = seen(&mut shards, |_, destination| destination == port, 64);
+    assert_eq!(found.iter().map(Vec::len).sum::<usize>(), 64);
+    assert!(found.iter().all(|shard| !shard.is_empty()), "{found:?}");
 }
