@@ -99,6 +99,12 @@ impl Collector {
         &self.addresses
     }
 
+    /// Whether every shard still runs: one that has ended, by a fault of ours, receives no more.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.shards.iter().all(|shard| !shard.is_finished())
+    }
+
     /// The counts of each shard.
     #[must_use]
     pub fn metrics(&self) -> &[Arc<Metrics>] {

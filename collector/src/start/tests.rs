@@ -30,6 +30,7 @@ fn a_stop_takes_what_the_kernel_holds_and_every_count_adds_up() {
     for number in 0..100 {
         senders.iter().for_each(|sender| assert_eq!(sender.send_to(&netflow5(number, seconds), address).unwrap(), 72));
     }
+    assert!(collector.is_whole());
     let ledger = collector.stop();
     assert_eq!((ledger.datagrams_received, ledger.datagrams_decoded, ledger.records_counted), (1_600, 1_600, 1_600));
     assert!(ledger.imbalance().iter().all(|(_, difference)| *difference == 0), "{ledger:?}");
