@@ -41,14 +41,13 @@ use control::{Control, ControlSet, Scope, State, hash_of};
 use cursor::{u16_at, u32_at};
 use domain::Domain;
 use plan::{Moment, uptime_since};
+use sequence::Count;
 use template::{Announcements, TEMPLATE_ID_MIN, template_set};
 use waiting::{Waiter, Waiting};
 use walk::{Header, Set, Sets};
 
 /// Rows that a batch must have room for before a datagram or a set is decoded: more records than one can hold.
 pub const ROWS_PER_DATAGRAM_MAX: usize = 65_536;
-/// How often waiting sets are searched for those that have waited too long, and templates for those that were not announced again.
-const HOUSEKEEPING_MILLISECONDS: u64 = 1_000;
 
 /// One datagram as the socket or a capture hands it over.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +105,7 @@ struct Context {
 
 /// What became of a set: whether its records are part of the sequence, and could be counted.
 enum Outcome {
-    Records(u64),
+    Records(Count),
     NoRecords,
     Uncounted,
 }
@@ -193,7 +192,7 @@ impl Decoder {
         if let Some(domain) = domain.and_then(|index| self.domains.get_mut(index)) {
             clock_offset_milliseconds = domain.observe_clock(header.export_milliseconds, datagram.arrival);
             if let Some(sequence) = header.sequence {
-                domain.observe_sequence(sequence, Some(records), Some(header.uptime_milliseconds), ledger);
+                domain.observe_sequence(sequence, Some(Count::flows(rows)), Some(header.uptime_milliseconds), ledger);
             }
             interval = domain.overridden.or(interval);
             let source = match (domain.overridden, interval) {
@@ -250,7 +249,7 @@ impl Decoder {
         if let Some(domain) = domain.and_then(|index| self.domains.get_mut(index)) {
             domain.observe_clock(header.export_milliseconds, datagram.arrival);
         }
-        let mut records = Some(0u64);
+        let mut records = Some(Count::default());
         let mut result = Ok(());
         for set in Sets::new(octets) {
             ledger.sets_seen += 1;
@@ -270,7 +269,7 @@ impl Decoder {
                 Outcome::NoRecords
             };
             match outcome {
-                Outcome::Records(more) => records = records.map(|records| records + more),
+                Outcome::Records(more) => records = records.map(|records| records.and(more)),
                 Outcome::NoRecords => {}
                 Outcome::Uncounted => records = None,
             }
@@ -374,11 +373,11 @@ impl Decoder {
             return Outcome::Uncounted;
         };
         ledger.sets_decoded += 1;
-        let records = u64::try_from(rows).unwrap_or(0);
+        let records = rows;
         if plan.is_options() {
-            ledger.options_decoded += records;
+            ledger.options_decoded += u64::try_from(rows).unwrap_or(0);
             self.hand_over(index, context, set, false, ledger);
-            return Outcome::Records(records);
+            return Outcome::Records(Count::options(rows));
         }
         let rows = rows.min(batch.remaining());
         let export = context.header.export_milliseconds;
@@ -402,68 +401,7 @@ impl Decoder {
             derived: written.derived,
         };
         self.commit(rows, unknown, origin, ledger, batch);
-        Outcome::Records(records)
-    }
-
-    /// Decodes data that waited and whose template has come, as far as the batch has room, and gives up what has waited too long.
-    pub fn release(&mut self, now: Timestamp, exporters: &mut crate::exporter::Exporters, batch: &mut FlowBatch) {
-        self.refresh(exporters);
-        let is_due = now.since(self.housekeeping) >= HOUSEKEEPING_MILLISECONDS;
-        if is_due {
-            self.housekeeping = now;
-            if let Plane::Inline(control) = &mut self.plane
-                && control.expire(now)
-            {
-                self.generation += 1;
-            }
-        }
-        if self.waiting.is_empty() || !(is_due || self.is_new) {
-            return;
-        }
-        self.is_new = false;
-        for exporter in self.waiting.exporters() {
-            let ledger = exporters.ledger(exporter);
-            for waiter in self.waiting.take(exporter) {
-                self.release_one(waiter, now, ledger, batch);
-            }
-        }
-    }
-
-    fn release_one(&mut self, waiter: Waiter, now: Timestamp, ledger: &mut Ledger, batch: &mut FlowBatch) {
-        let domain = self.resolve(&waiter.scope, waiter.source_port);
-        let state = domain.and_then(|index| self.domains.get(index)).filter(|domain| !domain.is_pending());
-        let is_known = state.is_some_and(|domain| domain.state.plan(waiter.set_id).is_some());
-        if is_known && batch.remaining() >= ROWS_PER_DATAGRAM_MAX {
-            ledger.sets_waiting -= 1;
-            let context = Context { scope: waiter.scope, source_port: waiter.source_port, arrival: waiter.arrival, header: waiter.header };
-            self.known_data(domain, &context, Set { id: waiter.set_id, body: &waiter.body }, ledger, batch);
-        } else if !is_known && now.since(waiter.arrival) > self.config.waiting_seconds_max * 1_000 {
-            ledger.sets_waiting -= 1;
-            ledger.sets_without_template += 1;
-            if let Some(domain) = domain.and_then(|index| self.domains.get_mut(index)) {
-                domain.give_up();
-            }
-        } else {
-            // What finds no room now is tried again with the next batch.
-            self.is_new |= is_known;
-            self.waiting.put_back(waiter);
-        }
-    }
-
-    /// Gives up what still waits, and counts gaps in sequences as lost: nothing more will come.
-    pub fn finish(&mut self, exporters: &mut crate::exporter::Exporters) {
-        self.refresh(exporters);
-        for exporter in self.waiting.exporters() {
-            let ledger = exporters.ledger(exporter);
-            for _waiter in self.waiting.take(exporter) {
-                ledger.sets_waiting -= 1;
-                ledger.sets_without_template += 1;
-            }
-        }
-        self.agents.finish(exporters);
-        for domain in &mut self.domains {
-            domain.settle(exporters.ledger(domain.scope.exporter));
-        }
+        Outcome::Records(Count::flows(records))
     }
 
     /// One report for each observation domain, source id, engine and sub-agent of `exporter`.

@@ -10,7 +10,7 @@ use schemas::ledger::Ledger;
 use super::clock::ClockOffset;
 use super::column::slot;
 use super::control::{Scope, State};
-use super::sequence::{Sequence, Unit};
+use super::sequence::{Count, Sequence, Unit};
 
 /// Interfaces of a domain that are remembered.
 const INTERFACES_MAX: usize = 1_024;
@@ -73,12 +73,12 @@ impl Domain {
     }
 
     /// Takes a datagram's sequence number; `records` as far as they could be counted.
-    pub(crate) fn observe_sequence(&mut self, sequence: u32, records: Option<u64>, uptime: Option<u32>, ledger: &mut Ledger) {
-        let (unit, units) = match self.scope.version {
-            Version::Netflow9 => (Unit::Datagrams, Some(1)),
-            _ => (Unit::Records, records.and_then(|records| u32::try_from(records).ok())),
+    pub(crate) fn observe_sequence(&mut self, sequence: u32, records: Option<Count>, uptime: Option<u32>, ledger: &mut Ledger) {
+        let (unit, count) = match self.scope.version {
+            Version::Netflow9 => (Unit::Datagrams, Some(Count::DATAGRAM)),
+            _ => (Unit::Records, records),
         };
-        self.sequence.observe(unit, sequence, units, uptime, ledger);
+        self.sequence.observe(unit, sequence, count, uptime, ledger);
     }
 
     /// Counts a gap in the sequence as lost.

@@ -2,13 +2,18 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use schemas::flow::FlowBatch;
 use schemas::ledger::Ledger;
 use schemas::net::Address;
 use schemas::time::Timestamp;
 
-use super::Config;
 use super::control::Scope;
-use super::walk::Header;
+use super::walk::{Header, Set};
+use super::{Config, Context, Decoder, Plane, ROWS_PER_DATAGRAM_MAX};
+use crate::exporter::Exporters;
+
+/// How often waiting sets are searched for those that have waited too long, and templates for those that were not announced again.
+const HOUSEKEEPING_MILLISECONDS: u64 = 1_000;
 
 /// A data set that waits.
 #[derive(Debug)]
@@ -99,6 +104,69 @@ impl Waiting {
     /// The exporters that sets wait of.
     pub(crate) fn exporters(&self) -> Vec<Address> {
         self.queues.keys().copied().collect()
+    }
+}
+
+impl Decoder {
+    /// Decodes data that waited and whose template has come, as far as the batch has room, and gives up what has waited too long.
+    pub fn release(&mut self, now: Timestamp, exporters: &mut Exporters, batch: &mut FlowBatch) {
+        self.refresh(exporters);
+        let is_due = now.since(self.housekeeping) >= HOUSEKEEPING_MILLISECONDS;
+        if is_due {
+            self.housekeeping = now;
+            if let Plane::Inline(control) = &mut self.plane
+                && control.expire(now)
+            {
+                self.generation += 1;
+            }
+        }
+        if self.waiting.is_empty() || !(is_due || self.is_new) {
+            return;
+        }
+        self.is_new = false;
+        for exporter in self.waiting.exporters() {
+            let ledger = exporters.ledger(exporter);
+            for waiter in self.waiting.take(exporter) {
+                self.release_one(waiter, now, ledger, batch);
+            }
+        }
+    }
+
+    fn release_one(&mut self, waiter: Waiter, now: Timestamp, ledger: &mut Ledger, batch: &mut FlowBatch) {
+        let domain = self.resolve(&waiter.scope, waiter.source_port);
+        let state = domain.and_then(|index| self.domains.get(index)).filter(|domain| !domain.is_pending());
+        let is_known = state.is_some_and(|domain| domain.state.plan(waiter.set_id).is_some());
+        if is_known && batch.remaining() >= ROWS_PER_DATAGRAM_MAX {
+            ledger.sets_waiting -= 1;
+            let context = Context { scope: waiter.scope, source_port: waiter.source_port, arrival: waiter.arrival, header: waiter.header };
+            self.known_data(domain, &context, Set { id: waiter.set_id, body: &waiter.body }, ledger, batch);
+        } else if !is_known && now.since(waiter.arrival) > self.config.waiting_seconds_max * 1_000 {
+            ledger.sets_waiting -= 1;
+            ledger.sets_without_template += 1;
+            if let Some(domain) = domain.and_then(|index| self.domains.get_mut(index)) {
+                domain.give_up();
+            }
+        } else {
+            // What finds no room now is tried again with the next batch.
+            self.is_new |= is_known;
+            self.waiting.put_back(waiter);
+        }
+    }
+
+    /// Gives up what still waits, and counts gaps in sequences as lost: nothing more will come.
+    pub fn finish(&mut self, exporters: &mut Exporters) {
+        self.refresh(exporters);
+        for exporter in self.waiting.exporters() {
+            let ledger = exporters.ledger(exporter);
+            for _waiter in self.waiting.take(exporter) {
+                ledger.sets_waiting -= 1;
+                ledger.sets_without_template += 1;
+            }
+        }
+        self.agents.finish(exporters);
+        for domain in &mut self.domains {
+            domain.settle(exporters.ledger(domain.scope.exporter));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use schemas::ledger::Ledger;
 use schemas::net::Address;
 
 use super::record::Sample;
-use crate::decode::sequence::{Sequence, Unit};
+use crate::decode::sequence::{Count, Sequence, Unit};
 use crate::exporter::Exporters;
 
 /// Sub-agents of one exporter that are told apart; those over the bound share one entry, and their sequence is not followed.
@@ -74,7 +74,7 @@ impl Agent {
     pub(super) fn observe(&mut self, sequence: u32, uptime_milliseconds: u32, ledger: &mut Ledger) {
         self.datagrams += 1;
         if self.tracked {
-            self.sequence.observe(Unit::Datagrams, sequence, Some(1), Some(uptime_milliseconds), ledger);
+            self.sequence.observe(Unit::Datagrams, sequence, Some(Count::DATAGRAM), Some(uptime_milliseconds), ledger);
         }
     }
 
