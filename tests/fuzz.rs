@@ -69,3 +69,14 @@ fn the_kept_seeds_are_those_that_the_generator_makes_and_every_decoder_has_one()
         assert!(seed::all().iter().any(|(name, _, _)| *name == target.name), "{} has no seed", target.name);
     }
 }
+
+#[test]
+fn every_decoder_has_a_fuzz_target_that_feeds_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    for target in TARGETS {
+        let file = fs::read_to_string(folder.join("fuzz_targets").join(format!("{}.rs", target.name))).unwrap_or_default();
+        assert!(file.contains(&format!("tests::fuzz::{}(input)", target.name)), "{} is not fed", target.name);
+        assert!(manifest.contains(&format!("name = \"{}\"", target.name)), "{} is not built", target.name);
+    }
+}

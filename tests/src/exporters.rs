@@ -124,7 +124,7 @@ impl OpenVswitch {
         self.configure(&["set", "Bridge", "br0", "netflow=@new", "--", "--id=@new", "create", "NetFlow", &target, "active_timeout=60"]);
     }
 
-    /// Sends IPFIX to the collector: every packet that enters, and none once more when it leaves.
+    /// Sends IPFIX to the collector: every packet as it enters, and as it leaves by each port.
     pub fn export_ipfix(&self, collector: SocketAddr) {
         let target = format!("targets=\"{collector}\"");
         self.configure(&[
@@ -142,7 +142,6 @@ impl OpenVswitch {
             "obs_point_id=8",
             "cache_active_timeout=1",
             "cache_max_flows=10000",
-            "other_config:enable-output-sampling=false",
         ]);
     }
 

@@ -2,7 +2,9 @@
 //!
 //! Each takes any octets, never panics, and asserts what must hold whatever they are.
 
+mod datagram;
 pub mod mutation;
+mod oracle;
 pub mod seed;
 
 use std::io::Cursor;
@@ -21,7 +23,59 @@ pub struct Target {
 }
 
 /// Every decoder that reads what comes from outside.
-pub const TARGETS: &[Target] = &[Target { name: "frame", feed: frame }, Target { name: "capture", feed: capture }];
+pub const TARGETS: &[Target] = &[
+    Target { name: "netflow1", feed: netflow1 },
+    Target { name: "netflow5", feed: netflow5 },
+    Target { name: "netflow7", feed: netflow7 },
+    Target { name: "netflow9", feed: netflow9 },
+    Target { name: "ipfix", feed: ipfix },
+    Target { name: "sflow5", feed: sflow5 },
+    Target { name: "plan_against_oracle", feed: plan_against_oracle },
+    Target { name: "frame", feed: frame },
+    Target { name: "capture", feed: capture },
+    Target { name: "config", feed: config },
+];
+
+/// Datagrams of NetFlow version 1.
+pub fn netflow1(input: &[u8]) {
+    datagram::feed(input, Some(1));
+}
+
+/// Datagrams of NetFlow version 5.
+pub fn netflow5(input: &[u8]) {
+    datagram::feed(input, Some(5));
+}
+
+/// Datagrams of NetFlow version 7.
+pub fn netflow7(input: &[u8]) {
+    datagram::feed(input, Some(7));
+}
+
+/// Datagrams of NetFlow version 9.
+pub fn netflow9(input: &[u8]) {
+    datagram::feed(input, Some(9));
+}
+
+/// Messages of IPFIX.
+pub fn ipfix(input: &[u8]) {
+    datagram::feed(input, Some(10));
+}
+
+/// Datagrams of sFlow, or of whatever version they say.
+pub fn sflow5(input: &[u8]) {
+    datagram::feed(input, None);
+}
+
+/// A template and its data: the compiled plan against netflow_parser.
+pub fn plan_against_oracle(input: &[u8]) {
+    oracle::feed(input);
+}
+
+/// A configuration file.
+pub fn config(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    drop(api::config::check::read(text));
+}
 
 /// A frame behind one octet that picks its link layer.
 pub fn frame(input: &[u8]) {

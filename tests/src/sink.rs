@@ -1,17 +1,33 @@
-//! Receives what an exporter sends and records it as a capture.
+//! Receives what an exporter sends, by the collector's own sockets, and records it as a capture.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
+
+use collector::receive::{Burst, Config, Sources, open};
 
 use crate::capture::{self, Packet};
 use crate::packet;
 
+/// How long nothing must have come before an exporter may be held for done.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// A datagram that came.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// Unix microseconds.
+    pub microseconds: u64,
+    /// Who sent it.
+    pub sender: SocketAddr,
+    /// What it carries.
+    pub payload: Vec<u8>,
+}
+
 /// A socket that stands where a collector would.
 #[derive(Debug)]
 pub struct Sink {
-    socket: UdpSocket,
-    heard: Vec<(u64, SocketAddr, Vec<u8>)>,
+    sources: Sources,
+    heard: Vec<Heard>,
 }
 
 impl Sink {
@@ -22,36 +38,39 @@ impl Sink {
     /// If no socket can be had.
     #[must_use]
     pub fn new() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        Self { socket, heard: Vec::new() }
+        let netflow = vec!["127.0.0.1:0".parse().unwrap()];
+        let config = Config { netflow, ipfix: Vec::new(), sflow: Vec::new(), ..Config::default() };
+        Self { sources: open(&config, 1).unwrap().pop().unwrap(), heard: Vec::new() }
     }
 
     /// Where it listens.
-    ///
-    /// # Panics
-    ///
-    /// Never: the socket is bound.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.socket.local_addr().unwrap()
+        self.sources.listeners()[0].address()
     }
 
-    /// Receives until `done` says so of the datagrams so far, and then until nothing has come for a while.
+    /// Receives until nothing comes and `done` says so of the datagrams so far.
     ///
     /// # Panics
     ///
-    /// If that takes longer than `within`.
-    pub fn listen(&mut self, within: Duration, mut done: impl FnMut(&[(u64, SocketAddr, Vec<u8>)]) -> bool) {
-        let began = Instant::now();
-        let mut last = Instant::now();
-        let mut buffer = vec![0; 65_536];
+    /// If that takes longer than `within`, or the kernel had no room for a datagram.
+    pub fn listen(&mut self, within: Duration, mut done: impl FnMut(&[Heard]) -> bool) {
+        let (began, mut last) = (Instant::now(), Instant::now());
         loop {
-            if let Ok((length, sender)) = self.socket.recv_from(&mut buffer) {
-                let moment = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-                self.heard.push((u64::try_from(moment.as_micros()).unwrap(), sender, buffer[..length].to_vec()));
+            self.sources.wait(Duration::from_millis(20)).unwrap();
+            let heard = &mut self.heard;
+            let came = self.sources.round(|arrival, burst| {
+                let Burst::Datagrams(ring) = burst else { return };
+                heard.extend(ring.messages().map(|message| {
+                    let (address, port) = message.sender().unwrap();
+                    let sender = SocketAddr::new(address.ip(), port);
+                    Heard { microseconds: arrival.milliseconds() * 1_000, sender, payload: message.octets.to_vec() }
+                }));
+            });
+            if came.unwrap() > 0 {
                 last = Instant::now();
-            } else if last.elapsed() > Duration::from_millis(300) && done(&self.heard) {
+            } else if last.elapsed() > SILENCE && done(&self.heard) {
+                assert_eq!(self.sources.drops(), 0, "the kernel had no room");
                 return;
             }
             assert!(began.elapsed() < within, "the exporter was not done within {within:?}; {} datagrams came", self.heard.len());
@@ -60,8 +79,8 @@ impl Sink {
 
     /// The datagrams so far, oldest first.
     #[must_use]
-    pub fn datagrams(&self) -> Vec<&[u8]> {
-        self.heard.iter().map(|(_, _, payload)| payload.as_slice()).collect()
+    pub fn heard(&self) -> &[Heard] {
+        &self.heard
     }
 
     /// Writes what was heard as a capture of UDP packets.
@@ -70,10 +89,10 @@ impl Sink {
     ///
     /// If the file cannot be written.
     pub fn record(&self, path: &Path) {
-        let packets = self.heard.iter().map(|(microseconds, sender, payload)| Packet {
-            microseconds: *microseconds,
-            octets: packet::udp(*sender, self.address(), payload),
-        });
+        let packets = self
+            .heard
+            .iter()
+            .map(|heard| Packet { microseconds: heard.microseconds, octets: packet::udp(heard.sender, self.address(), &heard.payload) });
         capture::write(path, &packets.collect::<Vec<_>>());
     }
 }

@@ -30,6 +30,11 @@ pub fn all() -> Vec<Seed> {
         ("ipfix", "new-layout-under-an-old-id", relaid(10)),
         ("sflow5", "counters-samples", exported(Protocol::Sflow5, 1_000)),
     ];
+    // Versions 9 and 10, eight fields each, three records of rising octets.
+    let records: Vec<u8> = (0..=255).collect();
+    seeds.push(("plan_against_oracle", "version9", [&[0, 7, 0x30, 0x31, 2, 3, 5, 6, 7, 0x18], records.as_slice()].concat()));
+    seeds.push(("plan_against_oracle", "ipfix", [&[1, 7, 0, 0x11, 0x19, 0x1a, 0x0c, 0x1d, 0x1e, 0x1f], records.as_slice()].concat()));
+    seeds.push(("config", "default", api::config::DEFAULT.as_bytes().to_vec()));
     seeds.extend(frames());
     seeds.extend(captures());
     seeds
