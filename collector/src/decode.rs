@@ -147,7 +147,10 @@ impl Decoder {
         let ledger = &mut exporter.ledger;
         let payload = datagram.payload;
         let result = match u16_at(payload, 0) {
-            Some(0) if u32_at(payload, 0) == Some(5) => return sflow5::decode(datagram, &mut self.agents, ledger, batch),
+            Some(0) if u32_at(payload, 0) == Some(5) => {
+                let overridden = self.overrides.get(datagram.exporter).map(|(_, interval)| *interval);
+                return sflow5::decode(datagram, overridden, &mut self.agents, ledger, batch);
+            }
             Some(1) => netflow5::netflow1(payload, batch).map(|header| {
                 self.fixed(datagram, Version::Netflow1, &header, netflow5::PRESENT_NETFLOW1, ledger, batch);
             }),

@@ -69,15 +69,16 @@ struct Header {
 /// Decodes one datagram: its flow samples become rows of `batch`, all else is counted in `ledger`.
 ///
 /// A datagram whose samples run out before their count, or over its end, is malformed; the whole samples in front of that
-/// are decoded all the same. The caller keeps room for 65,536 rows.
-pub fn decode(datagram: &Datagram<'_>, agents: &mut Agents, ledger: &mut Ledger, batch: &mut FlowBatch) {
+/// are decoded all the same. A rate in `overridden` is the operator's and holds against that of the samples. The caller keeps
+/// room for 65,536 rows.
+pub fn decode(datagram: &Datagram<'_>, overridden: Option<u32>, agents: &mut Agents, ledger: &mut Ledger, batch: &mut FlowBatch) {
     let Some((header, samples)) = header(datagram.payload) else {
         ledger.datagrams_malformed += 1;
         return;
     };
     let agent = agents.get(datagram.exporter, header.agent, header.sub_agent);
     agent.observe(header.sequence, header.uptime_milliseconds, ledger);
-    let mut walk = Walk { agent, ledger, batch, rows: 0, present: COLUMNS };
+    let mut walk = Walk { agent, overridden, ledger, batch, rows: 0, present: COLUMNS };
     let whole = walk.samples(samples, header.samples);
     let (rows, present) = (walk.rows, walk.present);
     agent.records += rows as u64;
@@ -115,6 +116,7 @@ fn header(payload: &[u8]) -> Option<(Header, &[u8])> {
 /// One datagram on its way into the batch.
 struct Walk<'a> {
     agent: &'a mut Agent,
+    overridden: Option<u32>,
     ledger: &'a mut Ledger,
     batch: &'a mut FlowBatch,
     rows: usize,
@@ -173,13 +175,14 @@ impl Walk<'_> {
     #[inline]
     fn flow(&mut self, mut sample: Sample, count: u32, records: &[u8], beyond: &[u8]) -> Option<()> {
         sample.records(count, records, beyond)?;
+        sample.sampling_interval = self.overridden.unwrap_or(sample.sampling_interval);
         let row = self.batch.rows() + self.rows;
         self.present = self.present.union(sample.write(self.batch, row));
         self.rows += 1;
         if sample.sampling_interval == 0 {
             self.ledger.records_sampling_unknown += 1;
         }
-        self.agent.see(&sample);
+        self.agent.see(&sample, self.overridden.is_some());
         Some(())
     }
 

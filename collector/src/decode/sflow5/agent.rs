@@ -32,6 +32,7 @@ pub(super) struct Agent {
     datagrams: u64,
     pub(super) records: u64,
     sampling_interval: u32,
+    is_overridden: bool,
     interfaces: Vec<u32>,
     /// The interfaces seen last, by their low bits: most samples are done with one comparison.
     recent: [u32; 16],
@@ -80,7 +81,8 @@ impl Agent {
 
     /// Remembers the rate and the interfaces of a sample.
     #[inline]
-    pub(super) fn see(&mut self, sample: &Sample) {
+    pub(super) fn see(&mut self, sample: &Sample, is_overridden: bool) {
+        self.is_overridden = is_overridden;
         self.sampling_interval = sample.sampling_interval;
         for interface in [sample.ingress_interface, sample.egress_interface] {
             if let Some(recent) = self.recent.get_mut(interface as usize % 16)
@@ -113,7 +115,11 @@ impl Agent {
             lost_by_sequence: self.sequence.lost(),
             sets_without_template: 0,
             sampling_interval,
-            sampling_source: if sampling_interval.is_some() { SamplingSource::Record } else { SamplingSource::Unknown },
+            sampling_source: match (self.is_overridden, sampling_interval) {
+                (true, _) => SamplingSource::Config,
+                (false, Some(_)) => SamplingSource::Record,
+                (false, None) => SamplingSource::Unknown,
+            },
             clock_offset_milliseconds: 0,
             interfaces: self.interfaces.clone(),
         }

@@ -60,7 +60,7 @@ fn decode_all<'a>(payloads: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
     for payload in payloads {
         let datagram = Datagram { exporter: EXPORTER, source_port: 9, arrival: Timestamp(77), payload };
         decoded.ledger.datagrams_received += 1;
-        decode(&datagram, &mut decoded.agents, &mut decoded.ledger, &mut decoded.batch);
+        decode(&datagram, None, &mut decoded.agents, &mut decoded.ledger, &mut decoded.batch);
     }
     // Counting comes later in the pipe.
     decoded.ledger.records_counted = decoded.ledger.records_decoded;
@@ -176,6 +176,17 @@ fn a_rate_of_zero_is_unknown() {
 }
 
 #[test]
+fn the_operators_rate_holds_against_that_of_the_samples() {
+    let payload = datagram(1, 1, &[flow_sample(&[raw_header(&frame())])]);
+    let mut decoded = decode_all([]);
+    let datagram = Datagram { exporter: EXPORTER, source_port: 9, arrival: Timestamp(77), payload: &payload };
+    decode(&datagram, Some(500), &mut decoded.agents, &mut decoded.ledger, &mut decoded.batch);
+    let domain = &decoded.agents.domains(EXPORTER)[0];
+    assert_eq!((decoded.batch.sampling_interval[0], domain.sampling_interval), (500, Some(500)));
+    assert_eq!(domain.sampling_source, schemas::counter::SamplingSource::Config);
+}
+
+#[test]
 fn gaps_late_datagrams_wraps_and_restarts_are_told_apart() {
     let ledger = |numbers: &[(u32, u32)]| {
         let (mut agents, mut exporters) = (Agents::default(), crate::exporter::Exporters::new(PrefixSet::default(), 1));
@@ -184,7 +195,7 @@ fn gaps_late_datagrams_wraps_and_restarts_are_told_apart() {
             let payload = datagram(sequence, uptime, &[]);
             let datagram = Datagram { exporter: EXPORTER, source_port: 9, arrival: Timestamp(77), payload: &payload };
             let exporter = exporters.admit(EXPORTER, Timestamp(77)).unwrap();
-            decode(&datagram, &mut agents, &mut exporter.ledger, &mut batch);
+            decode(&datagram, None, &mut agents, &mut exporter.ledger, &mut batch);
         }
         agents.finish(&mut exporters);
         let ledger = exporters.total();
