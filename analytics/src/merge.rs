@@ -96,16 +96,14 @@ impl Ring {
         self.newest
     }
 
-    /// What is known of `slot`: itself, or a tenth of its second.
+    /// What is known of `slot`: itself, or its second of which it is a tenth; `None` if nothing came.
     #[must_use]
-    pub fn slot(&self, slot: u64) -> Volume {
+    pub fn slot(&self, slot: u64) -> Option<(&Volume, f64)> {
         let second = slot / SLOTS_PER_SECOND;
-        let Some(page) = self.pages.get(page_index(second)).filter(|page| page.second == second) else {
-            return Volume::default();
-        };
+        let page = self.pages.get(page_index(second)).filter(|page| page.second == second)?;
         match &page.slots {
-            Some(slots) => usize::try_from(slot % SLOTS_PER_SECOND).ok().and_then(|index| slots.get(index)).copied().unwrap_or_default(),
-            None => page.sum.scaled(0.1),
+            Some(slots) => usize::try_from(slot % SLOTS_PER_SECOND).ok().and_then(|index| slots.get(index)).map(|volume| (volume, 1.0)),
+            None => Some((&page.sum, 0.1)),
         }
     }
 
@@ -115,8 +113,12 @@ impl Ring {
         let mut sum = Volume::default();
         // A ring holds no more, however long the span.
         let first = first.max(self.newest.saturating_sub((RING_SECONDS + 1) * SLOTS_PER_SECOND));
-        for slot in first..=last.min(self.newest) {
-            sum += &self.slot(slot);
+        for (volume, part) in (first..=last.min(self.newest)).filter_map(|slot| self.slot(slot)) {
+            if part < 1.0 {
+                sum += &volume.scaled(part);
+            } else {
+                sum += volume;
+            }
         }
         sum
     }
