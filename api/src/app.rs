@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use analytics::mitigate::driver::Handle;
 use dashmap::DashMap;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use crate::analysis::Analysis;
 use crate::clock::Clock;
 use crate::config;
 use crate::limit::Limits;
@@ -24,6 +26,10 @@ pub struct App {
     pub live: Arc<Live>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who announces rules.
+    pub mitigation: Handle,
+    /// Who judges.
+    pub analysis: Analysis,
     /// Rate limits.
     pub limits: Limits,
     /// The time.
@@ -35,7 +41,14 @@ pub struct App {
 impl App {
     /// The parts, put together.
     #[must_use]
-    pub fn new(config: Arc<config::Config>, state: Arc<State>, live: Arc<Live>, metrics: Arc<Metrics>, clock: Clock) -> Self {
-        Self { config, state, live, metrics, limits: Limits::default(), clock, flights: DashMap::new() }
+    pub fn new(
+        config: Arc<config::Config>,
+        state: Arc<State>,
+        live: Arc<Live>,
+        metrics: Arc<Metrics>,
+        (mitigation, analysis): (Handle, Analysis),
+        clock: Clock,
+    ) -> Self {
+        Self { config, state, live, metrics, mitigation, analysis, limits: Limits::default(), clock, flights: DashMap::new() }
     }
 }

@@ -1,6 +1,8 @@
-//! `weir token …`: tokens without the REST API, for the operator who sits at the machine.
+//! `weir check` and `weir token …`: what an operator does at the machine, without the REST API.
 
-use anyhow::{Context as _, bail};
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow, bail};
 use clap::Subcommand;
 use uuid::Uuid;
 
@@ -9,9 +11,28 @@ use schemas::time::Timestamp;
 use crate::auth::{Role, Secret};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::notify;
 use crate::state::audit::{self, Actor, Entry};
 use crate::state::tokens::{self, Token};
 use crate::state::{self, Page, StateError, workspaces};
+
+/// Tells what is wrong with a configuration; with `notify`, also sends a `test` event to its webhook.
+///
+/// # Errors
+///
+/// Every fault of the file; what the webhook said.
+pub fn check(file: &Path, notify: bool) -> anyhow::Result<()> {
+    let config = Config::load(Some(file))?;
+    if notify {
+        let webhook = &config.api.notify.webhook;
+        if webhook.url.is_empty() {
+            bail!("{}: api.notify.webhook.url is not set: nobody is told", file.display());
+        }
+        notify::test(webhook, Clock::default().now()).map_err(|reason| anyhow!("api.notify.webhook: {reason}"))?;
+        println!("api.notify.webhook: {} took the test event", webhook.url);
+    }
+    Ok(())
+}
 
 /// What can be done with tokens.
 #[derive(Debug, Subcommand)]

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use schemas::net::Prefix;
 
 pub mod check;
+mod schema;
 
 pub use check::{Problem, Problems};
+pub use schema::schema;
 
 /// The commented default configuration, as `weir config default` prints it.
 pub const DEFAULT: &str = include_str!("config/default.toml");

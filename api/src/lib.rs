@@ -1,18 +1,22 @@
 //! The program's parts: configuration, state, REST, notifications, and the wiring of the pipe.
 #![forbid(unsafe_code)]
 
+pub mod analysis;
 pub mod app;
 pub mod auth;
 pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod decode;
+pub mod demo;
 pub mod error;
 pub mod input;
 pub mod limit;
 pub mod live;
 pub mod metrics;
+pub mod mitigation;
 pub mod notify;
+pub mod pipe;
 pub mod routes;
 pub mod serve;
 pub mod server;

@@ -9,8 +9,8 @@ use schemas::ledger::Ledger;
 use schemas::net::Address;
 use schemas::time::Timestamp;
 
-/// A shard that has told nothing for so long is down.
-const SHARD_SILENCE_MILLISECONDS: u64 = 5_000;
+/// A shard that has told nothing for so long is down, and so are analysts that have not judged.
+const SILENCE_MILLISECONDS_MAX: u64 = 5_000;
 
 /// The latest news of the pipe, shared between its threads and the API.
 #[derive(Debug)]
@@ -27,7 +27,8 @@ struct News {
     watched: HashMap<Address, Option<Timestamp>>,
     down: BTreeMap<&'static str, String>,
     shards_expected: usize,
-    snapshots_dropped: u64,
+    /// When the analysts' thread last judged; `None` = it was never started.
+    analysts_alive: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -68,8 +69,6 @@ pub struct Totals {
     pub kernel_drops: u64,
     /// Targets for which there was no room among the suspects.
     pub suspects_refused: u64,
-    /// Snapshots that the analysts had no room for.
-    pub snapshots_dropped: u64,
 }
 
 impl Live {
@@ -146,7 +145,7 @@ impl Live {
     #[must_use]
     pub fn totals(&self) -> Totals {
         let news = self.lock();
-        let mut totals = Totals { snapshots_dropped: news.snapshots_dropped, ..Totals::default() };
+        let mut totals = Totals::default();
         for shard in news.shards.values() {
             totals.ledger += &shard.ledger;
             totals.kernel_drops = totals.kernel_drops.wrapping_add(shard.kernel_drops);
@@ -164,9 +163,9 @@ impl Live {
         }
     }
 
-    /// Says how many snapshots the analysts had no room for, since the start.
-    pub fn snapshots_dropped(&self, count: u64) {
-        self.lock().snapshots_dropped = count;
+    /// Says that the analysts' thread has judged.
+    pub fn analysts_alive(&self, now: Timestamp) {
+        self.lock().analysts_alive = Some(now);
     }
 
     /// Says that a part that loses data is down, or up again.
@@ -184,7 +183,7 @@ impl Live {
         let news = self.lock();
         let mut failing: BTreeMap<String, String> = news.down.iter().map(|(part, reason)| ((*part).to_owned(), reason.clone())).collect();
         let late =
-            |(number, shard): &(&usize, &Shard)| **number < news.shards_expected && now.since(shard.taken_at) > SHARD_SILENCE_MILLISECONDS;
+            |(number, shard): &(&usize, &Shard)| **number < news.shards_expected && now.since(shard.taken_at) > SILENCE_MILLISECONDS_MAX;
         let silent: Vec<String> = news.shards.iter().filter(late).map(|(number, _)| number.to_string()).collect();
         if !silent.is_empty() {
             failing.insert("collector".to_owned(), format!("no snapshot of shard {} for 5 s", silent.join(", ")));

@@ -1,5 +1,6 @@
 //! `weir`: serves, decodes captures, checks a configuration, manages tokens.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,6 +29,9 @@ enum Command {
         /// The configuration; without one, defaults hold
         #[arg(long)]
         config: Option<PathBuf>,
+        /// Also starts simulated routers and, after a minute, an attack
+        #[arg(long)]
+        demo: bool,
     },
     /// Prints every flow record of a capture as one JSON object a line
     Decode {
@@ -45,6 +49,9 @@ enum Command {
         /// The configuration
         #[arg(long)]
         config: PathBuf,
+        /// Also sends a test event to the webhook, and tells what it answered
+        #[arg(long)]
+        notify: bool,
     },
     /// Makes, lists and revokes tokens
     Token {
@@ -67,6 +74,8 @@ enum Command {
 enum ConfigCommand {
     /// Prints the default, with a comment for every key
     Default,
+    /// Prints the JSON Schema of the configuration, for editors
+    Schema,
 }
 
 fn main() -> ExitCode {
@@ -80,16 +89,20 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
-    match arguments.command.unwrap_or(Command::Serve { config: None }) {
-        Command::Serve { config } => {
+    match arguments.command.unwrap_or(Command::Serve { config: None, demo: false }) {
+        Command::Serve { config, demo } => {
             start_log();
-            serve::run(Config::load(config.as_deref())?)
+            serve::run(Config::load(config.as_deref())?, demo)
         }
         Command::Decode { file, ports, wait } => decode::run(&file, &ports, wait),
-        Command::Check { config } => Ok(Config::load(Some(&config)).map(|_| ())?),
+        Command::Check { config, notify } => commands::check(&config, notify),
         Command::Token { config, command } => commands::token(&Config::load(config.as_deref())?, command),
         Command::Config { command: ConfigCommand::Default } => {
             print!("{}", config::DEFAULT);
+            Ok(())
+        }
+        Command::Config { command: ConfigCommand::Schema } => {
+            println!("{:#}", config::schema());
             Ok(())
         }
         Command::Version => {
@@ -102,5 +115,5 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// Logs to standard error; `RUST_LOG` narrows or widens what is told.
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
 }

@@ -1,15 +1,34 @@
 //! Counts of the program itself and the Prometheus text of everything that is counted.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
 
 use crate::live::{Live, Totals};
+use crate::notify::Notifier;
 
-/// What the API counts.
+/// What the API counts, and the way to what the other parts count.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    /// The analysts' and mitigation's own.
+    pub analytics: analytics::metrics::Metrics,
     requests: DashMap<(&'static str, u16), (u64, Duration)>,
+    shards: OnceLock<Vec<Arc<collector::metrics::Metrics>>>,
+    notifier: OnceLock<Arc<Notifier>>,
+}
+
+/// What is counted in the state, at the moment of reading.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// Rules by state.
+    pub rules: BTreeMap<&'static str, u64>,
+    /// Incidents that are going on.
+    pub active_incidents: usize,
+    /// Whether the kill switch is thrown.
+    pub frozen: bool,
 }
 
 impl Metrics {
@@ -20,14 +39,69 @@ impl Metrics {
         entry.1 += took;
     }
 
+    /// Makes the shards' own counts known.
+    pub fn collects(&self, shards: Vec<Arc<collector::metrics::Metrics>>) {
+        drop(self.shards.set(shards));
+    }
+
+    /// Makes the notifier's counts known.
+    pub fn notifies(&self, notifier: Arc<Notifier>) {
+        drop(self.notifier.set(notifier));
+    }
+
     /// Everything in the Prometheus text format 0.0.4.
     #[must_use]
-    pub fn text(&self, live: &Live) -> String {
+    pub fn text(&self, live: &Live, standing: &Standing) -> String {
         let mut text = Text::default();
         collector(&mut text, live);
+        self.shards(&mut text);
+        self.analytics(&mut text, standing);
+        self.notify(&mut text);
         self.api(&mut text);
         process(&mut text);
         text.0
+    }
+
+    fn shards(&self, text: &mut Text) {
+        let mut families: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
+        for shard in self.shards.get().into_iter().flatten() {
+            for (name, value) in shard.counts() {
+                families.entry(name).or_default().push(value);
+            }
+        }
+        for (name, values) in families {
+            text.family(name, if name.ends_with("_total") { "counter" } else { "gauge" }, "By shard");
+            for (shard, value) in values.iter().enumerate() {
+                text.sample(name, &[("shard", &shard.to_string())], value);
+            }
+        }
+    }
+
+    fn analytics(&self, text: &mut Text, standing: &Standing) {
+        for (name, value) in self.analytics.counts().all() {
+            text.single(name, "counter", "Since the start", value);
+        }
+        text.single("weir_analytics_incidents_active", "gauge", "Incidents that are going on", standing.active_incidents);
+        text.family("weir_analytics_rules", "gauge", "Rules by state, of those that are not gone");
+        for state in ["dry_run", "pending", "active", "failed", "withdrawing"] {
+            text.sample("weir_analytics_rules", &[("state", state)], standing.rules.get(state).copied().unwrap_or(0));
+        }
+        text.single("weir_analytics_mitigation_frozen", "gauge", "1 while the kill switch is thrown", u8::from(standing.frozen));
+    }
+
+    fn notify(&self, text: &mut Text) {
+        let Some(notifier) = self.notifier.get() else {
+            return;
+        };
+        let counts = notifier.counts();
+        for (name, help, count) in [
+            ("weir_api_notifications_delivered_total", "Events delivered", &counts.delivered),
+            ("weir_api_notifications_failed_total", "Events given up", &counts.failed),
+            ("weir_api_notifications_dropped_total", "Events for which there was no room", &counts.dropped),
+        ] {
+            text.single(name, "counter", help, count.load(Ordering::Relaxed));
+        }
+        text.single("weir_api_notifications_waiting", "gauge", "Events that wait", notifier.waiting());
     }
 
     fn api(&self, text: &mut Text) {
@@ -76,7 +150,7 @@ impl Text {
 
 /// The loss ledger of every exporter and in sum, and what the kernel and the queues dropped.
 fn collector(text: &mut Text, live: &Live) {
-    let Totals { ledger, kernel_drops, suspects_refused, snapshots_dropped } = live.totals();
+    let Totals { ledger, kernel_drops, suspects_refused } = live.totals();
     let exporters = live.exporters();
     for (count, value) in ledger.counts() {
         let kind = if count.ends_with("_waiting") { "gauge" } else { "counter" };
@@ -93,7 +167,6 @@ fn collector(text: &mut Text, live: &Live) {
     text.single("weir_collector_exporters", "gauge", "Exporters heard since the start", exporters.len());
     text.single("weir_collector_kernel_drops_total", "counter", "Datagrams that the kernel dropped at our sockets", kernel_drops);
     text.single("weir_collector_suspects_refused_total", "counter", "Targets without room among the suspects", suspects_refused);
-    text.single("weir_collector_snapshots_dropped_total", "counter", "Snapshots that the analysts had no room for", snapshots_dropped);
 }
 
 /// CPU time and memory of the process, by their usual names.

@@ -10,10 +10,9 @@ mod health;
 mod incidents;
 mod nodes;
 mod openapi;
+mod rules;
 mod status;
 mod tokens;
-
-pub(crate) use nodes::watch_nodes;
 
 /// Every route.
 pub fn all() -> impl Iterator<Item = Route> {
@@ -25,6 +24,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         nodes::ROUTES,
         incidents::ROUTES,
         exporters::ROUTES,
+        rules::ROUTES,
         freeze::ROUTES,
         allowlist::ROUTES,
         tokens::ROUTES,

@@ -1,56 +1,77 @@
 //! `weir serve`: opens the state, starts the pipe, serves until it is told to stop.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::app::App;
 use crate::auth::{Role, Secret};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::live::Live;
-use crate::metrics::Metrics;
-use crate::routes;
+use crate::demo::{self, Demo};
+use crate::metrics::{Metrics, Standing};
+use crate::pipe::Pipe;
 use crate::server;
 use crate::state::tokens::{self, Token};
-use crate::state::{State, StateError};
+use crate::state::{State, StateError, incidents, rules, settings};
+
+/// How long a stop waits for requests that are being answered.
+const HTTP_WAIT: Duration = Duration::from_secs(5);
 
 /// Serves until SIGINT or SIGTERM.
 ///
 /// # Errors
 ///
 /// What keeps it from starting, in the words of an operator.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(mut config: Config, with_demo: bool) -> anyhow::Result<()> {
+    if with_demo {
+        demo::prepare(&mut config)?;
+    }
     let clock = Clock::default();
     let state = Arc::new(State::open(&config.data_dir, clock.now())?);
     let owner = owner_token(&state, &clock)?;
+    if with_demo {
+        demo::name_nodes(&config, &state, &clock)?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("weir-control").enable_all().build()?;
-    runtime.block_on(serve(Arc::new(config), state, clock, owner))
+    runtime.block_on(serve(Arc::new(config), state, clock, owner, with_demo))
 }
 
-async fn serve(config: Arc<Config>, state: Arc<State>, clock: Clock, owner: Option<Secret>) -> anyhow::Result<()> {
-    let live = Arc::new(Live::new(Arc::new(analytics::rates::Rates::new(1))));
-    let metrics = Arc::new(Metrics::default());
+async fn serve(config: Arc<Config>, state: Arc<State>, clock: Clock, owner: Option<Secret>, with_demo: bool) -> anyhow::Result<()> {
+    let mut signals = Signals::catch()?;
     let api = listen("api.listen", config.api.listen).await?;
     let metrics_listener = listen("api.metrics_listen", config.api.metrics_listen).await?;
+    let metrics = Arc::new(Metrics::default());
+    let pipe = Pipe::start(&config, &state, &metrics, &clock).await?;
     if let Some(secret) = owner {
         println!("owner token, shown this once: {}", secret.text());
     }
-    let app = Arc::new(App::new(config, state, live, metrics, clock));
-    routes::watch_nodes(&app).await?;
+    let routers = if with_demo { Some(Demo::start(&config.networks, pipe.addresses(), &clock)?) } else { None };
+    let parts = (pipe.mitigation.clone(), pipe.analysis.clone());
+    let app = Arc::new(App::new(Arc::clone(&config), state, Arc::clone(&pipe.live), metrics, parts, clock));
     let (stop, stopped) = watch::channel(false);
-    let http = tokio::spawn(serve_http(api, app.clone(), stopped.clone()));
-    let prometheus = tokio::spawn(serve_metrics(metrics_listener, app.clone(), stopped));
-    tracing::info!(api = %app.config.api.listen, metrics = %app.config.api.metrics_listen, "ready");
-    signal().await?;
+    let http = tokio::spawn(serve_http(api, Arc::clone(&app), stopped.clone()));
+    let prometheus = tokio::spawn(serve_metrics(metrics_listener, Arc::clone(&app), stopped));
+    tracing::info!(api = %config.api.listen, metrics = %config.api.metrics_listen, "ready");
+    signals.wait().await;
     tracing::info!("stopping");
     stop.send_replace(true);
-    http.await??;
-    prometheus.await??;
+    for server in [http, prometheus] {
+        // A client that keeps its connection open does not keep the program from ending.
+        if let Ok(ended) = tokio::time::timeout(HTTP_WAIT, server).await {
+            ended??;
+        }
+    }
+    drop(routers);
+    let ledger = pipe.stop().await;
+    tracing::info!(datagrams = ledger.datagrams_received, records = ledger.records_decoded, counted = ledger.records_counted, "stopped");
     Ok(())
 }
 
@@ -71,11 +92,24 @@ pub async fn serve_http(listener: TcpListener, app: Arc<App>, stopped: watch::Re
 /// What the listener says.
 pub async fn serve_metrics(listener: TcpListener, app: Arc<App>, stopped: watch::Receiver<bool>) -> io::Result<()> {
     let text = move || {
-        let text = app.metrics.text(&app.live);
-        async move { ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
+        let app = Arc::clone(&app);
+        async move { ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics_text(&app).await) }
     };
     let service = axum::Router::new().route("/metrics", axum::routing::get(text));
     axum::serve(listener, service).with_graceful_shutdown(told(stopped)).await
+}
+
+/// Everything that is counted; what the state counts is left out where the state does not answer.
+pub async fn metrics_text(app: &App) -> String {
+    let standing = app.state.read(|connection| {
+        let mut rules = BTreeMap::new();
+        for rule in rules::in_force(connection)? {
+            *rules.entry(rule.state.name()).or_default() += 1;
+        }
+        let active_incidents = incidents::active(connection)?.len();
+        Ok::<_, StateError>(Standing { rules, active_incidents, frozen: settings::freeze(connection)?.frozen })
+    });
+    app.metrics.text(&app.live, &standing.await.unwrap_or_default())
 }
 
 async fn told(mut stopped: watch::Receiver<bool>) {
@@ -83,13 +117,23 @@ async fn told(mut stopped: watch::Receiver<bool>) {
     drop(stopped.wait_for(|stop| *stop).await);
 }
 
-async fn signal() -> anyhow::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        _ = terminate.recv() => {}
+/// SIGINT and SIGTERM, caught from the start so that none is missed while the parts come up.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 async fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

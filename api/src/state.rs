@@ -145,6 +145,19 @@ impl State {
         answered.recv().unwrap_or_else(|_| Err(StateError::Closed.into()))
     }
 
+    /// [`State::write`] without waiting: `done` hears of the outcome on the writing thread.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] of the queue; `done` is not called then.
+    pub fn write_later(
+        &self,
+        job: impl FnOnce(&Transaction<'_>) -> Result<(), StateError> + Send + 'static,
+        done: impl FnOnce(Result<(), StateError>) + Send + 'static,
+    ) -> Result<(), StateError> {
+        hand_over(self.writes.as_ref(), Box::new(move |connection| done(in_transaction(connection, job))))
+    }
+
     /// [`State::read`] for a thread that may wait; never call it from an async task.
     ///
     /// # Errors

@@ -66,6 +66,7 @@ async fn add(mut call: Call) -> Result<Answer, ApiError> {
         Ok(audit::add(transaction, now, &caller.actor(), &line)?)
     };
     call.app.state.write(work).await?;
+    protect(&call).await?;
     Ok(Answer::created(json!({ "entry": shown(&entry) })))
 }
 
@@ -79,7 +80,14 @@ async fn delete(call: Call) -> Result<Answer, ApiError> {
         Ok::<_, ApiError>(audit::add(transaction, now, &caller.actor(), &line)?)
     };
     call.app.state.write(work).await?;
+    protect(&call).await?;
     Ok(Answer::Nothing)
+}
+
+/// Tells the guard what it protects from now on.
+async fn protect(call: &Call) -> Result<(), ApiError> {
+    let prefixes = call.app.state.read(allowlist::prefixes).await.map_err(ApiError::from)?;
+    call.app.mitigation.set_allowlist(prefixes).await.map_err(super::rules::ended)
 }
 
 fn shown(entry: &Entry) -> Value {

@@ -42,6 +42,7 @@ async fn turn(mut call: Call) -> Result<Answer, ApiError> {
         audit::add(transaction, now, &caller.actor(), &entry)
     };
     call.app.state.write(work).await.map_err(ApiError::from)?;
+    call.app.mitigation.freeze(turned.frozen).await.map_err(super::rules::ended)?;
     Ok(Answer::ok(shown(&turned)))
 }
 

@@ -8,12 +8,14 @@ use schemas::incident::{Family, Incident, IncidentStatus, TimelineEntry, Timelin
 use schemas::net::Prefix;
 use schemas::time::Timestamp;
 
+use crate::analysis::Control;
 use crate::auth::{Access, Role};
 use crate::error::ApiError;
 use crate::input;
 use crate::server::{Answer, Call, Route, listed};
 use crate::state::audit::{self, Entry};
 use crate::state::incidents::{self, Filter};
+use crate::state::rules;
 
 const NOTE_CHARACTERS_MAX: usize = 2_000;
 
@@ -99,6 +101,7 @@ async fn change(mut call: Call) -> Result<Answer, ApiError> {
         _ => Err("must be one of resolved, false_positive".to_owned()),
     });
     let note = form.change("note", input::text(NOTE_CHARACTERS_MAX));
+    let decides = caller.role >= Role::Operator;
     let work = move |transaction: &rusqlite::Transaction<'_>| {
         let before = incidents::get(transaction, caller.workspace, uuid)?.ok_or(ApiError::NotFound("incident"))?;
         form.finish()?;
@@ -109,7 +112,8 @@ async fn change(mut call: Call) -> Result<Answer, ApiError> {
             return Ok::<_, ApiError>(before);
         }
         if after.status != before.status {
-            if after.ended_at.is_none() {
+            // An analyst only labels: what goes on goes on.
+            if after.ended_at.is_none() && decides {
                 after.ended_at = Some(now);
                 after.duration_sec = now.since(after.started_at) / 1_000;
             }
@@ -124,6 +128,14 @@ async fn change(mut call: Call) -> Result<Answer, ApiError> {
         Ok(after)
     };
     let incident = call.app.state.write(work).await?;
+    if let Some(status) = status.filter(|_| decides) {
+        call.app.analysis.tell(Control::Resolve { uuid, status, note: incident.note.clone() });
+        // The analysts' end withdraws automatic rules; of an incident that has ended for them already, what is left goes here.
+        let left = call.app.state.read(move |connection| rules::of_incident(connection, uuid)).await.map_err(ApiError::from)?;
+        for rule in left {
+            call.app.mitigation.withdraw(rule.uuid).await.map_err(super::rules::ended)?;
+        }
+    }
     Ok(Answer::ok(json!({ "incident": incident })))
 }
 

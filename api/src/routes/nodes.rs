@@ -8,6 +8,7 @@ use schemas::incident::Incident;
 use schemas::net::Address;
 use schemas::time::Timestamp;
 
+use crate::analysis::Control;
 use crate::app::App;
 use crate::auth::{Access, Role, Secret};
 use crate::error::ApiError;
@@ -15,7 +16,7 @@ use crate::input::{self, Form};
 use crate::server::{Answer, Call, Route, listed};
 use crate::state::audit::{self, Entry};
 use crate::state::nodes::{self, Node};
-use crate::state::{Page, StateError, incidents, workspaces};
+use crate::state::{Page, incidents, workspaces};
 
 pub(super) const ROUTES: &[Route] = &[
     Route { method: MethodFilter::GET, path: "/api/v1/nodes", access: Access::Least(Role::Readonly), handler: |call| Box::pin(list(call)) },
@@ -124,14 +125,15 @@ pub(super) async fn add(call: &Call, new: New) -> Result<(Node, Secret), ApiErro
         Ok(audit::add(transaction, now, &actor, &entry)?)
     };
     call.app.state.write(add).await?;
-    watch_nodes(&call.app).await?;
+    watch(&call.app).await?;
     Ok((node, key))
 }
 
-/// Tells the pipe's news which addresses to keep rates of.
-pub(crate) async fn watch_nodes(app: &App) -> Result<(), StateError> {
-    let all = app.state.read(nodes::all).await?;
-    app.live.watch(all.into_iter().map(|node| node.ip));
+/// Tells the pipe of the nodes as they are now.
+async fn watch(app: &App) -> Result<(), ApiError> {
+    let all = app.state.read(nodes::all).await.map_err(ApiError::from)?;
+    app.live.watch(all.iter().map(|node| node.ip));
+    app.analysis.tell(Control::Nodes(all));
     Ok(())
 }
 
@@ -210,7 +212,7 @@ async fn change(mut call: Call) -> Result<Answer, ApiError> {
         Ok(node)
     };
     let node = call.app.state.write(work).await?;
-    watch_nodes(&call.app).await?;
+    watch(&call.app).await?;
     let view = View::of(&call.app, call.now).await?;
     Ok(Answer::ok(json!({ "node": view.detail(&node) })))
 }
@@ -224,7 +226,7 @@ async fn delete(call: Call) -> Result<Answer, ApiError> {
         Ok::<_, ApiError>(audit::add(transaction, now, &caller.actor(), &entry)?)
     };
     call.app.state.write(work).await?;
-    watch_nodes(&call.app).await?;
+    watch(&call.app).await?;
     Ok(Answer::Nothing)
 }
 

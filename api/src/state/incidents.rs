@@ -4,7 +4,7 @@ use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 use uuid::Uuid;
 
-use schemas::incident::{Family, Incident, IncidentStatus, Severity};
+use schemas::incident::{Family, Incident, IncidentStatus, Severity, TimelineKind};
 use schemas::net::Prefix;
 use schemas::time::Timestamp;
 
@@ -70,7 +70,9 @@ impl Filter {
 ///
 /// SQLite's, [`StateError::Document`] if the incident cannot be written as JSON.
 pub fn save(connection: &Connection, workspace: Uuid, incident: &Incident) -> Result<(), StateError> {
-    let document = serde_json::to_string(incident).map_err(|error| unreadable(incident.uuid, &error))?;
+    let mut incident = incident.clone();
+    keep_edits(connection, &mut incident)?;
+    let document = serde_json::to_string(&incident).map_err(|error| unreadable(incident.uuid, &error))?;
     connection.execute(
         "INSERT INTO incidents (uuid, workspace_uuid, node_uuid, status, severity, family, target_first, target_last, started_at, document)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
@@ -89,6 +91,22 @@ pub fn save(connection: &Connection, workspace: Uuid, incident: &Incident) -> Re
             document,
         ],
     )?;
+    Ok(())
+}
+
+/// The detector does not know what people did: their steps are taken over from what was saved before.
+fn keep_edits(connection: &Connection, incident: &mut Incident) -> Result<(), StateError> {
+    let sql = "SELECT document, status, note FROM incidents WHERE uuid = ?1";
+    let Some(saved) = connection.query_row(sql, [incident.uuid.to_string()], columns).optional()? else {
+        return Ok(());
+    };
+    let edited = read(saved)?.timeline.into_iter().filter(|entry| entry.kind == TimelineKind::Edited);
+    for entry in edited.collect::<Vec<_>>() {
+        if !incident.timeline.contains(&entry) {
+            let place = incident.timeline.partition_point(|other| other.at <= entry.at);
+            incident.timeline.insert(place, entry);
+        }
+    }
     Ok(())
 }
 

@@ -71,7 +71,7 @@ fn metrics_add_up_over_shards_and_count_requests_by_route() {
     server.app.live.observe(&snapshot(0, "192.0.2.1", 3, START));
     server.app.live.observe(&snapshot(1, "192.0.2.1", 4, START));
     server.get("/api/v1/nodes/00000000-0000-0000-0000-000000000000").fails(404, "resource_not_found");
-    let text = server.app.metrics.text(&server.app.live);
+    let text = server.metrics();
     for line in [
         "weir_collector_datagrams_received_total 7",
         "weir_collector_exporter_datagrams_received_total{exporter=\"192.0.2.1\"} 7",

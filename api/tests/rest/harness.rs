@@ -1,21 +1,30 @@
 //! The real service on a loopback port, with a state of its own, a clock that the test moves, and a plain HTTP client.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+
+use crossbeam_channel::Receiver;
+use schemas::net::Prefix;
 
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use analytics::mitigate::adapters::{Adapter, AdapterError, Answer, Carried};
+use analytics::mitigate::driver;
+use analytics::mitigate::guard::GuardedRule;
 use analytics::rates::Rates;
+use api::analysis::{Analysis, Control};
 use api::app::App;
 use api::auth::{Role, Secret};
 use api::clock::Clock;
 use api::config::Config;
 use api::live::Live;
 use api::metrics::Metrics;
+use api::mitigation::{self, RuleStore};
 use api::serve;
 use api::state::tokens::{self, Token};
 use api::state::{State, StateError};
@@ -41,12 +50,50 @@ impl Drop for Folder {
     }
 }
 
+/// A speaker that carries what it is told to.
+#[derive(Clone, Default)]
+pub(crate) struct Speaker(Arc<Mutex<BTreeSet<Prefix>>>);
+
+impl Speaker {
+    pub(crate) fn carries(&self) -> Vec<String> {
+        self.0.lock().unwrap().iter().map(Prefix::to_string).collect()
+    }
+
+    fn carried(&self, target: Prefix) -> Carried {
+        if self.0.lock().unwrap().contains(&target) { Carried::Peers(vec!["192.0.2.1".to_owned()]) } else { Carried::Absent }
+    }
+}
+
+impl Adapter for Speaker {
+    fn announce<'a>(&'a self, rule: &'a GuardedRule) -> Answer<'a, Carried> {
+        self.0.lock().unwrap().insert(rule.target());
+        Box::pin(async { Ok(self.carried(rule.target())) })
+    }
+
+    fn check(&self, target: Prefix) -> Answer<'_, Carried> {
+        Box::pin(async move { Ok::<_, AdapterError>(self.carried(target)) })
+    }
+
+    fn withdraw(&self, target: Prefix) -> Answer<'_, ()> {
+        self.0.lock().unwrap().remove(&target);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn list<'a>(&'a self, _networks: Option<&'a [Prefix]>) -> Answer<'a, Vec<Prefix>> {
+        Box::pin(async { Ok(self.0.lock().unwrap().iter().copied().collect()) })
+    }
+}
+
 /// A running service.
 pub(crate) struct Server {
     pub(crate) app: Arc<App>,
     pub(crate) clock: Clock,
     pub(crate) owner: String,
     pub(crate) base: String,
+    /// The router that rules are announced to.
+    pub(crate) speaker: Speaker,
+    /// What the analysts would be told.
+    pub(crate) controls: Receiver<Control>,
     stop: watch::Sender<bool>,
     runtime: Option<Runtime>,
     agent: ureq::Agent,
@@ -109,22 +156,30 @@ impl Server {
 
     pub(crate) fn start_in(folder: &Path, clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { data_dir: folder.to_owned(), ..Config::default() };
+        config.networks = vec!["203.0.113.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+        config.analytics.mitigation.adapters = vec![analytics::config::Adapter::Gobgp(toml::from_str("id = \"edge\"").unwrap())];
         change(&mut config);
+        let speaker = Speaker::default();
         let state = Arc::new(State::open(folder, clock.now()).unwrap());
-        let app = Arc::new(App::new(
-            Arc::new(config),
-            state,
-            Arc::new(Live::new(Arc::new(Rates::new(1_000)))),
-            Arc::new(Metrics::default()),
-            clock.clone(),
-        ));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let (analysis, controls) = Analysis::channel();
+        let store = RuleStore { state: state.clone(), analysis: analysis.clone() };
+        let networks = config.networks.iter().copied().collect();
+        let mitigation = runtime.block_on(async {
+            let start = mitigation::start(&state, clock.now()).await.unwrap();
+            let adapters = BTreeMap::from([("edge".to_owned(), Box::new(speaker.clone()) as Box<dyn Adapter>)]);
+            driver::spawn_with(&config.analytics.mitigation, networks, start, store, adapters, metrics.analytics.clone()).0
+        });
+        let live = Arc::new(Live::new(Arc::new(Rates::new(1_000))));
+        let app = Arc::new(App::new(Arc::new(config), state, live, metrics, (mitigation, analysis), clock.clone()));
         let listener = runtime.block_on(tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = watch::channel(false);
         runtime.spawn(serve::serve_http(listener, app.clone(), stopped));
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut server = Self { app, clock, owner: String::new(), base, stop, runtime: Some(runtime), agent, _folder: None };
+        let mut server =
+            Self { app, clock, owner: String::new(), base, speaker, controls, stop, runtime: Some(runtime), agent, _folder: None };
         server.owner = server.token(Role::Owner);
         server
     }
@@ -148,6 +203,11 @@ impl Server {
         let stored = secret.clone();
         self.app.state.write_blocking::<_, StateError>(move |transaction| tokens::insert(transaction, &token, &stored, false)).unwrap();
         secret.text().to_owned()
+    }
+
+    /// The Prometheus text.
+    pub(crate) fn metrics(&self) -> String {
+        self.runtime.as_ref().unwrap().block_on(serve::metrics_text(&self.app))
     }
 
     /// Runs SQL on the state.

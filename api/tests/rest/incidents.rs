@@ -121,9 +121,10 @@ fn what_a_person_made_of_an_incident_holds_against_later_news_of_it() {
     let reply = server.call(&analyst, "PATCH", &path, &json!({ "status": "false_positive", "note": "a speed test" }));
     let changed = &reply.succeeds(200).json["incident"];
     assert_eq!(
-        (&changed["status"], &changed["note"], &changed["duration_sec"]),
-        (&json!("false_positive"), &json!("a speed test"), &json!(60))
+        (&changed["status"], &changed["note"], &changed["ended_at"]),
+        (&json!("false_positive"), &json!("a speed test"), &Value::Null)
     );
+    assert!(server.controls.try_recv().is_err(), "an analyst labels, and ends nothing");
     one.peak_pps = 3_000_000;
     save(&server, &one);
     let later = &server.get(&path).json["incident"];

@@ -9,4 +9,5 @@ mod harness;
 mod incidents;
 mod nodes;
 mod roles;
+mod rules;
 mod tokens;

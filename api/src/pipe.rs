@@ -1,0 +1,144 @@
+//! The pipe as a whole: shards → analysts → mitigation, state, notification; started and stopped in this order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use analytics::Analyst;
+use analytics::mitigate::driver::{self, Handle};
+use anyhow::Context as _;
+use collector::Collector;
+use collector::config::Engine;
+
+use schemas::ledger::Ledger;
+use schemas::net::PrefixSet;
+
+use crate::analysis::{Analysis, Worker, overrides, references};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::mitigation::{self, RuleStore};
+use crate::notify::Notifier;
+use crate::state::{State, incidents, nodes};
+
+/// How long a stop that withdraws rules waits for the speakers.
+const WITHDRAW_WAIT: Duration = Duration::from_secs(10);
+
+/// Everything that runs between the sockets and the speakers.
+#[derive(Debug)]
+pub struct Pipe {
+    collector: Collector,
+    analyst: JoinHandle<()>,
+    driver: tokio::task::JoinHandle<()>,
+    /// Who announces rules.
+    pub mitigation: Handle,
+    /// Who judges.
+    pub analysis: Analysis,
+    /// What the analysts tell.
+    pub live: Arc<Live>,
+    withdraw_on_stop: bool,
+}
+
+impl Pipe {
+    /// Takes up what was going on, then starts to receive. Call it within the runtime.
+    ///
+    /// # Errors
+    ///
+    /// A port in use, an adapter that cannot be, a state that cannot be read.
+    pub async fn start(config: &Config, state: &Arc<State>, metrics: &Metrics, clock: &Clock) -> anyhow::Result<Self> {
+        let networks: PrefixSet = config.networks.iter().copied().collect();
+        let known = state.read(nodes::all).await?;
+        let open = state.read(incidents::active).await?;
+        let now = clock.now();
+
+        let mut analyst = Analyst::new(&config.analytics, metrics.analytics.clone());
+        analyst.set_limits(&overrides(&known));
+        let limits = analyst.limits().for_counters();
+        let live = Arc::new(Live::new(analyst.rates()));
+        live.watch(known.iter().map(|node| node.ip));
+        let notifier = Notifier::start(&config.api.notify.webhook)?.map(Arc::new);
+        if let Some(notifier) = &notifier {
+            notifier.restore(&open, now);
+            metrics.notifies(Arc::clone(notifier));
+        }
+        analyst.restore(open, now);
+
+        if config.collector.store.engine != Engine::None {
+            tracing::warn!("collector.store.engine: this version has no engine yet, flows are counted and not stored");
+        }
+        if config.networks.is_empty() {
+            tracing::warn!("networks is empty: every destination is watched, and no rule is ever announced");
+        }
+        let templates = Some(config.data_dir.join("templates.json"));
+        let (collector, snapshots) = Collector::start(&config.collector, &networks, &limits, templates).context("collector.receive")?;
+        metrics.collects(collector.metrics().to_vec());
+        live.expect_shards(collector.metrics().len(), now);
+
+        let (analysis, controls) = Analysis::channel();
+        let store = RuleStore { state: Arc::clone(state), analysis: analysis.clone() };
+        let start = mitigation::start(state, now).await?;
+        let mitigation = &config.analytics.mitigation;
+        let (mitigation, driver) = driver::spawn(mitigation, networks, start, store, metrics.analytics.clone())?;
+        live.analysts_alive(now);
+        let worker = Worker {
+            analyst,
+            live: Arc::clone(&live),
+            state: Arc::clone(state),
+            mitigation: mitigation.clone(),
+            notifier,
+            analysis: analysis.clone(),
+            clock: clock.clone(),
+            nodes: references(&known),
+            unsaved: BTreeMap::new(),
+        };
+        let analyst = worker.spawn(snapshots, controls)?;
+        Ok(Self { collector, analyst, driver, mitigation, analysis, live, withdraw_on_stop: config.api.withdraw_on_stop })
+    }
+
+    /// Where exports are received.
+    #[must_use]
+    pub fn addresses(&self) -> &[std::net::SocketAddr] {
+        self.collector.addresses()
+    }
+
+    /// Drains: shards, then analysts, then mitigation; what came of everything that was received is answered.
+    ///
+    /// Rules stay announced, since a restart in the middle of an attack must not let it through; the next start takes them up again.
+    /// Whoever wants them gone sets `api.withdraw_on_stop`.
+    pub async fn stop(self) -> Ledger {
+        let Self { collector, analyst, driver, mitigation, analysis, live: _, withdraw_on_stop } = self;
+        let stopped = tokio::task::spawn_blocking(move || {
+            let ledger = collector.stop();
+            // The shards were the last to send snapshots: the analysts judge what waits, and end.
+            if analyst.join().is_err() {
+                tracing::error!("the analysts' thread has panicked");
+            }
+            ledger
+        });
+        let ledger = stopped.await.unwrap_or_default();
+        if withdraw_on_stop {
+            withdraw_all(&mitigation).await;
+        }
+        drop((mitigation, analysis));
+        // The API's handles are dropped by now or soon: the driver ends with the last one, and has nothing to lose.
+        driver.abort();
+        ledger
+    }
+}
+
+/// Withdraws every rule and waits until the speakers have said that they are gone.
+async fn withdraw_all(mitigation: &Handle) {
+    if mitigation.freeze(true).await.is_err() {
+        return;
+    }
+    let gone = async {
+        while mitigation.rules().await.is_ok_and(|rules| rules.iter().any(|rule| rule.state.is_live())) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if tokio::time::timeout(WITHDRAW_WAIT, gone).await.is_err() {
+        tracing::error!("not every rule was withdrawn within 10 s; the next start goes on with it");
+    }
+}
