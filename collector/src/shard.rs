@@ -96,14 +96,15 @@ impl Pipe {
 
     /// The snapshot of the slots that have closed by `now`; `None` while the present one is open.
     pub fn tick(&mut self, now: Timestamp) -> Option<Snapshot> {
-        if now < self.slot_ends {
+        // A clock that was set back would else keep the slot open until it is there again.
+        let is_open = |ends: Timestamp, span: u64| now < ends && ends.since(now) <= span;
+        if is_open(self.slot_ends, SLOT_MILLISECONDS) {
             return None;
         }
         let ends = |span: u64| Timestamp((now.milliseconds() / span + 1) * span);
-        self.slot_ends = ends(SLOT_MILLISECONDS);
+        let closes_second = !is_open(self.second_ends, 1_000);
+        (self.slot_ends, self.second_ends) = (ends(SLOT_MILLISECONDS), ends(1_000));
         self.settle(now);
-        let closes_second = now >= self.second_ends;
-        self.second_ends = ends(1_000);
         Some(self.snapshot(now, closes_second))
     }
 

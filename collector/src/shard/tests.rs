@@ -62,6 +62,16 @@ fn a_slot_makes_a_snapshot_and_a_second_makes_reports() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_does_not_stop_the_snapshots() {
+    let mut pipe = pipe(&Config::default());
+    assert!(pipe.tick(Timestamp(10_000_000)).is_some());
+    let back = pipe.tick(Timestamp(6_400_050)).unwrap();
+    assert!(back.ledger.is_some());
+    assert!(pipe.tick(Timestamp(6_400_060)).is_none());
+    assert!(pipe.tick(Timestamp(6_400_100)).is_some());
+}
+
+#[test]
 fn the_allow_list_holds_for_exporters_and_not_for_our_own_interfaces() {
     let receive = receive::Config { exporters_allowed: vec!["192.0.2.0/24".parse().unwrap()], ..receive::Config::default() };
     let mut pipe = pipe(&Config { receive, ..Config::default() });
