@@ -249,14 +249,17 @@ async fn a_route_of_somebody_else_is_neither_replaced_nor_withdrawn() {
     wait_for("it is given up", 5, || saved.state("203.0.113.9") == Some(RuleState::Withdrawn));
     assert!(alone.route("ipv4", "203.0.113.9/32").is_some());
     assert_eq!(adapter.list(None).await, Ok(Vec::new()));
-    // Without an established peer a route is in the speaker's table only, and the rule not active.
+    // A speaker without peers is the router itself.
     handle.announce(blackhole("203.0.113.10")).await.unwrap().unwrap();
     wait_for("it is in the table", 5, || alone.route("ipv4", "203.0.113.10/32").is_some());
-    assert_eq!(adapter.check("203.0.113.10".parse().unwrap()).await, Ok(Carried::TableOnly));
+    assert_eq!(adapter.check("203.0.113.10".parse().unwrap()).await, Ok(Carried::Alone));
     assert_eq!(adapter.check("203.0.113.11".parse().unwrap()).await, Ok(Carried::Absent));
     assert_eq!(adapter.list(None).await, Ok(vec!["203.0.113.10".parse().unwrap()]));
     assert_eq!(adapter.list(Some(&["203.0.113.0/25".parse().unwrap()])).await, Ok(vec!["203.0.113.10".parse().unwrap()]));
-    assert_eq!(saved.state("203.0.113.10"), Some(RuleState::Pending));
+    wait_for("it is active", 5, || saved.state("203.0.113.10") == Some(RuleState::Active));
+    // With a peer that never comes, the route is in its table and goes nowhere.
+    alone.gobgp(&["neighbor", "add", "127.77.3.9", "as", "64513"]).unwrap();
+    assert_eq!(adapter.check("203.0.113.10".parse().unwrap()).await, Ok(Carried::TableOnly));
 }
 
 #[tokio::test(flavor = "multi_thread")]

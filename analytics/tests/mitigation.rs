@@ -229,6 +229,23 @@ fn a_rule_that_no_peer_is_sent_is_pending_until_one_is() {
 }
 
 #[test]
+fn a_speaker_without_peers_is_the_router_itself() {
+    let mut mitigator = mitigator(&config());
+    mitigator.incident(&opened(1, "203.0.113.7"), Timestamp(0));
+    let uuid = only(&mitigator).uuid;
+    assert_eq!(words(&mitigator.outcome(EDGE, Outcome::Carried(uuid, Ok(Carried::Alone)), Timestamp(100))), ["active"]);
+    assert!(only(&mitigator).error.unwrap().contains("no peers"));
+}
+
+#[test]
+fn without_networks_no_rule_is_made_at_all() {
+    let mut open = Mitigator::new(&config(), PrefixSet::default(), Metrics::default());
+    open.load(Vec::new(), &BTreeSet::new(), Timestamp(0));
+    assert!(open.incident(&opened(1, "203.0.113.7"), Timestamp(0)).is_empty());
+    assert_eq!(open.announce(intent("203.0.113.7"), Timestamp(0)).unwrap_err(), Refusal::NoNetworks);
+}
+
+#[test]
 fn a_rule_runs_out_unless_its_incident_lasts() {
     let mut mitigator = mitigator(&config());
     mitigator.incident(&opened(1, "203.0.113.7"), Timestamp(0));

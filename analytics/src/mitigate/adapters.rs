@@ -18,7 +18,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, AdapterError>> + 
 pub enum Carried {
     /// In what is sent to these established peers.
     Peers(Vec<String>),
-    /// In the speaker's own table; no established peer gets it.
+    /// In the speaker's own table, and it has no peers: it is the router itself, or waits for dynamic ones.
+    Alone,
+    /// In the speaker's own table; it has peers, and no established one is sent it.
     TableOnly,
     /// Nowhere.
     Absent,

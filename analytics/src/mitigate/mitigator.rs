@@ -106,6 +106,10 @@ impl Mitigator {
             return self.stand_down(incident.uuid, now);
         }
         let mut effects = Vec::new();
+        if self.guard.networks().next().is_none() {
+            // Nothing is ours, so nothing is to be protected: not even a refusal is worth a record.
+            return effects;
+        }
         for intent in plan::plan(incident, &self.config) {
             effects.extend(self.answer(incident, intent, now));
         }

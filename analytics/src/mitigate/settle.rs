@@ -31,9 +31,9 @@ impl Mitigator {
         entry.in_flight = false;
         let before = entry.rule.clone();
         match result {
-            Ok(Carried::Peers(_)) => {
+            Ok(carried @ (Carried::Peers(_) | Carried::Alone)) => {
                 entry.rule.state = RuleState::Active;
-                entry.rule.error = None;
+                entry.rule.error = (carried == Carried::Alone).then(|| "the speaker has no peers: read back from its own table".to_owned());
                 entry.rule.confirmed_at = entry.rule.confirmed_at.or(Some(now));
                 (entry.failures, entry.due) = (0, None);
                 if before.state != RuleState::Active {

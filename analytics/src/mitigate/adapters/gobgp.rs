@@ -173,7 +173,11 @@ impl Gobgp {
             return Ok(Carried::Absent);
         }
         let answers: Vec<ListPeerResponse> = self.stream(dialect, "ListPeer", ListPeerRequest::default(), self.deadline).await?;
-        let established = answers.into_iter().filter_map(|answer| answer.peer).filter_map(|peer| {
+        let known: Vec<proto::Peer> = answers.into_iter().filter_map(|answer| answer.peer).collect();
+        if known.is_empty() {
+            return Ok(Carried::Alone);
+        }
+        let established = known.into_iter().filter_map(|peer| {
             let state = peer.state.filter(|state| state.session_state == ESTABLISHED)?;
             // A peer of a dynamic group has its address in the state only.
             let configured = peer.conf.map(|conf| conf.neighbor_address).filter(|address| !address.is_empty());
