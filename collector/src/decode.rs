@@ -78,6 +78,7 @@ pub struct Decoder {
     agents: sflow5::Agents,
     domains: Vec<Domain>,
     index: HashMap<Scope, usize>,
+    of_exporter: HashMap<Address, Vec<usize>>,
     last: Option<(Scope, usize)>,
     waiting: Waiting,
     /// Something was learned since the waiting sets were last searched.
@@ -125,6 +126,7 @@ impl Decoder {
             agents: sflow5::Agents::default(),
             domains: Vec::new(),
             index: HashMap::new(),
+            of_exporter: HashMap::new(),
             last: None,
             waiting: Waiting::default(),
             is_new: false,
@@ -367,8 +369,7 @@ impl Decoder {
         let Some(domain) = index.and_then(|index| self.domains.get_mut(index)) else {
             return Outcome::Uncounted;
         };
-        let state = domain.state.clone();
-        let Some(plan) = state.plan(set.id) else {
+        let Some(plan) = domain.state.plan(set.id) else {
             return Outcome::Uncounted;
         };
         let Some(rows) = plan.records(set.body, &mut self.spans) else {
@@ -384,13 +385,13 @@ impl Decoder {
         }
         let rows = rows.min(batch.remaining());
         let export = context.header.export_milliseconds;
-        let uptime = context.header.uptime_milliseconds.or_else(|| Some(uptime_since(state.system_init_milliseconds?, export)));
+        let uptime = context.header.uptime_milliseconds.or_else(|| Some(uptime_since(domain.state.system_init_milliseconds?, export)));
         let moment = Moment { export_milliseconds: export, uptime_milliseconds: uptime };
         let written = plan.run(set.body, rows, &self.spans, &moment, batch);
-        let (unknown, interval, source) = sampling::apply(batch, rows, plan, &state.rates, domain.overridden);
-        domain.see(rows, (interval, source), batch);
+        let (unknown, interval, source) = sampling::apply(batch, rows, plan, &domain.state.rates, domain.overridden);
         let sampled =
             if interval.is_some() || plan.has_interval() { ColumnSet::of(&[Column::SamplingInterval]) } else { ColumnSet::default() };
+        domain.see(rows, (interval, source), batch);
         let origin = Origin {
             exporter: context.scope.exporter,
             source_port: context.source_port,
@@ -411,7 +412,8 @@ impl Decoder {
     #[must_use]
     pub fn domains(&self, exporter: Address) -> Vec<DomainReport> {
         let mut reports = self.agents.domains(exporter);
-        reports.extend(self.domains.iter().filter(|domain| domain.scope.exporter == exporter).map(Domain::report));
+        let own = self.of_exporter.get(&exporter).into_iter().flatten();
+        reports.extend(own.filter_map(|&index| self.domains.get(index)).map(Domain::report));
         reports
     }
 
@@ -456,6 +458,7 @@ impl Decoder {
                 domain.generation = u64::MAX;
                 self.domains.push(domain);
                 self.index.insert(scope, self.domains.len() - 1);
+                self.of_exporter.entry(scope.exporter).or_default().push(self.domains.len() - 1);
                 self.domains.len() - 1
             }
         };

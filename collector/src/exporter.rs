@@ -18,7 +18,11 @@ pub struct Exporter {
 /// The exporters of one shard.
 #[derive(Debug)]
 pub struct Exporters {
-    known: HashMap<Address, Exporter>,
+    known: Vec<(Address, Exporter)>,
+    /// Places in `known`.
+    index: HashMap<Address, usize>,
+    /// The one that was asked for last: datagrams come in bursts.
+    last: Option<(Address, usize)>,
     allowed: PrefixSet,
     exporters_max: usize,
     /// Datagrams of senders that are not allowed or over the bound; they get no entry, so that a spoofer costs no memory.
@@ -29,20 +33,20 @@ impl Exporters {
     /// An empty table for at most `exporters_max` senders within `allowed`; an empty set allows any.
     #[must_use]
     pub fn new(allowed: PrefixSet, exporters_max: usize) -> Self {
-        Self { known: HashMap::new(), allowed, exporters_max, refused: Ledger::default() }
+        Self { known: Vec::new(), index: HashMap::new(), last: None, allowed, exporters_max, refused: Ledger::default() }
     }
 
     /// The entry of the sender of a datagram that has just arrived, made if there is room, with its arrival counted.
     ///
     /// `None` if the sender is not allowed or the table is full: the datagram is then counted as refused.
     pub fn admit(&mut self, exporter: Address, arrival: Timestamp) -> Option<&mut Exporter> {
-        let known = self.known.contains_key(&exporter);
-        if !known && (self.known.len() >= self.exporters_max || !(self.allowed.is_empty() || self.allowed.get(exporter).is_some())) {
+        let is_welcome = || self.known.len() < self.exporters_max && (self.allowed.is_empty() || self.allowed.get(exporter).is_some());
+        if self.find(exporter).is_none() && !is_welcome() {
             self.refused.datagrams_received += 1;
             self.refused.datagrams_refused += 1;
             return None;
         }
-        let entry = self.known.entry(exporter).or_default();
+        let entry = self.entry(exporter);
         entry.ledger.datagrams_received += 1;
         entry.last_seen = arrival;
         Some(entry)
@@ -50,17 +54,35 @@ impl Exporters {
 
     /// The entry of an observation point of our own, which no allow-list or bound holds off.
     pub fn observe(&mut self, observer: Address, now: Timestamp) -> &mut Exporter {
-        let entry = self.known.entry(observer).or_default();
+        let entry = self.entry(observer);
         entry.last_seen = now;
         entry
     }
 
     /// The ledger of an exporter that was admitted; of any other, the one of the refused.
     pub fn ledger(&mut self, exporter: Address) -> &mut Ledger {
-        match self.known.get_mut(&exporter) {
-            Some(entry) => &mut entry.ledger,
+        match self.find(exporter).and_then(|index| self.known.get_mut(index)) {
+            Some((_, entry)) => &mut entry.ledger,
             None => &mut self.refused,
         }
+    }
+
+    fn find(&self, exporter: Address) -> Option<usize> {
+        match self.last {
+            Some((last, index)) if last == exporter => Some(index),
+            _ => self.index.get(&exporter).copied(),
+        }
+    }
+
+    /// The entry of an exporter, made if there is none.
+    fn entry(&mut self, exporter: Address) -> &mut Exporter {
+        let index = self.find(exporter).unwrap_or_else(|| {
+            self.known.push((exporter, Exporter::default()));
+            self.index.insert(exporter, self.known.len() - 1);
+            self.known.len() - 1
+        });
+        self.last = Some((exporter, index));
+        &mut self.known.get_mut(index).expect("entries are never removed").1
     }
 
     /// The admitted exporters.
@@ -72,7 +94,7 @@ impl Exporters {
     #[must_use]
     pub fn total(&self) -> Ledger {
         let mut sum = self.refused;
-        self.known.values().for_each(|exporter| sum += &exporter.ledger);
+        self.known.iter().for_each(|(_, exporter)| sum += &exporter.ledger);
         sum
     }
 }

@@ -9,8 +9,9 @@ use schemas::time::Timestamp;
 #[inline]
 #[must_use]
 pub(crate) fn from_uptime(export_milliseconds: u64, uptime_milliseconds: u32, moment_milliseconds: u32) -> u64 {
-    let age = i64::from(uptime_milliseconds.wrapping_sub(moment_milliseconds).cast_signed());
-    export_milliseconds.saturating_add_signed(-age)
+    // Biased by 2^31, so that no sign is in the way.
+    let since_bias = moment_milliseconds.wrapping_sub(uptime_milliseconds) ^ 1 << 31;
+    export_milliseconds.saturating_add(u64::from(since_bias)).saturating_sub(1 << 31)
 }
 
 /// Seconds from the NTP epoch (1900) to the unix epoch.

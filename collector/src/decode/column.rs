@@ -21,8 +21,11 @@ pub(crate) struct Place {
 
 /// The records of a data set: for any place, one slice of octets per record.
 pub(crate) trait Records<'a>: Copy {
-    /// For each record its octets from the field on: of a fixed field at least its length, of a variable one exactly its length.
+    /// For each record the octets of the field.
     fn fields(self, place: Place) -> impl Iterator<Item = &'a [u8]>;
+
+    /// For each record the first `N` octets of a field that has as many.
+    fn arrays<const N: usize>(self, place: Place) -> impl Iterator<Item = &'a [u8; N]>;
 }
 
 /// Records of one length.
@@ -43,7 +46,27 @@ impl<'a> Fixed<'a> {
 impl<'a> Records<'a> for Fixed<'a> {
     #[inline]
     fn fields(self, place: Place) -> impl Iterator<Item = &'a [u8]> {
-        self.octets.get(place.offset..).unwrap_or_default().chunks(self.stride)
+        let range = place.offset..place.offset.saturating_add(usize::from(place.length));
+        self.map(move |record| record.get(range.clone()).unwrap_or_default())
+    }
+
+    #[inline]
+    fn arrays<const N: usize>(self, place: Place) -> impl Iterator<Item = &'a [u8; N]> {
+        // The offset is checked against the same stride every time: the compiler does it once.
+        let offset = place.offset;
+        self.map(move |record| record.get(offset..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; N]))
+    }
+}
+
+/// The records. (`chunks_exact` divides when it is made, which a set of few records pays for in every column.)
+impl<'a> Iterator for Fixed<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (record, rest) = self.octets.split_at_checked(self.stride)?;
+        self.octets = rest;
+        Some(record)
     }
 }
 
@@ -75,6 +98,15 @@ impl<'a> Records<'a> for Chained<'a> {
                 start..start.saturating_add(usize::from(place.length))
             };
             self.octets.get(range).unwrap_or_default()
+        })
+    }
+
+    #[inline]
+    fn arrays<const N: usize>(self, place: Place) -> impl Iterator<Item = &'a [u8; N]> {
+        let (run, offset) = (2 * place.run, place.offset);
+        self.spans.chunks_exact(self.spans_per_record).map(move |spans| {
+            let start = spans.get(run).map_or(usize::MAX, |&span| span as usize).saturating_add(offset);
+            self.octets.get(start..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; N])
         })
     }
 }
@@ -131,34 +163,31 @@ pub(crate) fn each<'a, T: Copy + Default + PartialOrd>(
     }
 }
 
-/// The number in the first octets of a field whose length is known, or in all of one of variable length.
+/// Writes one value a record: what `read` makes of the field's `N` octets.
 #[inline]
-pub(crate) fn read_number(octets: &[u8], length: u16) -> u64 {
-    match length {
-        1 => octets.first().map_or(0, |&octet| u64::from(octet)),
-        2 => octets.first_chunk().map_or(0, |octets| u64::from(u16::from_be_bytes(*octets))),
-        4 => octets.first_chunk().map_or(0, |octets| u64::from(u32::from_be_bytes(*octets))),
-        8 => octets.first_chunk().map_or(0, |octets| u64::from_be_bytes(*octets)),
-        VARIABLE => number(octets),
-        _ => number(octets.get(..usize::from(length)).unwrap_or_default()),
+pub(crate) fn each_array<'a, T, const N: usize>(column: &mut [T], records: impl Records<'a>, place: Place, read: impl Fn(&[u8; N]) -> T) {
+    for (value, octets) in column.iter_mut().zip(records.arrays(place)) {
+        *value = read(octets);
     }
 }
 
+/// Writes one value a record: what `of` makes of the field's number.
 #[inline]
-fn write_numbers<'a, T: Number>(column: &mut [T], records: impl Records<'a>, place: Place, write: Write) {
+pub(crate) fn each_number<'a, T: Copy + Default + PartialOrd>(
+    column: &mut [T],
+    records: impl Records<'a>,
+    place: Place,
+    write: Write,
+    of: impl Fn(u64) -> T,
+) {
     match (place.length, write) {
-        (1, Write::Set) => each(column, records, place, Write::Set, |octets| T::of(read_number(octets, 1))),
-        (2, Write::Set) => each(column, records, place, Write::Set, |octets| T::of(read_number(octets, 2))),
-        (3, Write::Set) => each(column, records, place, Write::Set, |octets| T::of(read_three(octets))),
-        (4, Write::Set) => each(column, records, place, Write::Set, |octets| T::of(read_number(octets, 4))),
-        (8, Write::Set) => each(column, records, place, Write::Set, |octets| T::of(read_number(octets, 8))),
-        (length, write) => each(column, records, place, write, |octets| T::of(read_number(octets, length))),
+        (1, Write::Set) => each_array(column, records, place, |&[octet]| of(u64::from(octet))),
+        (2, Write::Set) => each_array(column, records, place, |octets| of(u64::from(u16::from_be_bytes(*octets)))),
+        (3, Write::Set) => each_array(column, records, place, |&[a, b, c]| of(u64::from(u32::from_be_bytes([0, a, b, c])))),
+        (4, Write::Set) => each_array(column, records, place, |octets| of(u64::from(u32::from_be_bytes(*octets)))),
+        (8, Write::Set) => each_array(column, records, place, |octets| of(u64::from_be_bytes(*octets))),
+        _ => each(column, records, place, write, |octets| of(number(octets))),
     }
-}
-
-#[inline]
-fn read_three(octets: &[u8]) -> u64 {
-    octets.first_chunk().map_or(0, |&[high, middle, low]| u64::from(u32::from_be_bytes([0, high, middle, low])))
 }
 
 macro_rules! number_columns {
@@ -169,7 +198,7 @@ macro_rules! number_columns {
         ) {
             let first = batch.rows();
             match column {
-                $(Column::$variant => write_numbers(slot(&mut batch.$name, first, rows), records, place, write),)*
+                $(Column::$variant => each_number(slot(&mut batch.$name, first, rows), records, place, write, Number::of),)*
                 _ => debug_assert!(false, "a column of addresses takes no numbers"),
             }
         }
@@ -215,14 +244,12 @@ address_columns! {
 }
 
 fn write_addresses<'a>(column: &mut [Address], records: impl Records<'a>, place: Place, write: Write) {
-    let v4 = |octets: &[u8]| octets.first_chunk().map_or(Address(0), |octets| Address::from_v4(u32::from_be_bytes(*octets)));
-    let v6 = |octets: &[u8]| octets.first_chunk().map_or(Address(0), |octets| Address(u128::from_be_bytes(*octets)));
-    match place.length {
-        4 => each(column, records, place, write, v4),
-        16 => each(column, records, place, write, v6),
-        _ => each(column, records, place, write, |octets| match octets.len() {
-            4 => v4(octets),
-            16 => v6(octets),
+    match (place.length, write) {
+        (4, Write::Set) => each_array(column, records, place, |octets| Address::from_v4(u32::from_be_bytes(*octets))),
+        (16, Write::Set) => each_array(column, records, place, |octets| Address(u128::from_be_bytes(*octets))),
+        _ => each(column, records, place, write, |octets| match (octets.first_chunk(), octets.first_chunk(), octets.len()) {
+            (Some(octets), _, 4) => Address::from_v4(u32::from_be_bytes(*octets)),
+            (_, Some(octets), 16) => Address(u128::from_be_bytes(*octets)),
             _ => Address(0),
         }),
     }

@@ -6,6 +6,7 @@ use schemas::flow::{Column, ColumnSet, FlowBatch};
 use schemas::net::Address;
 
 use super::clock::from_uptime;
+use super::column::slot;
 use super::cursor::{u8_at, u16_at, u32_at};
 use super::error::DecodeError;
 
@@ -78,7 +79,7 @@ macro_rules! be {
 /// Writes one column from one place of every record.
 macro_rules! column {
     ($batch:ident . $column:ident [$first:ident] = $records:ident, $record:ident => $value:expr) => {
-        for (value, $record) in $batch.$column.iter_mut().skip($first).zip($records) {
+        for (value, $record) in slot(&mut $batch.$column, $first, $records.len()).iter_mut().zip($records) {
             *value = $value;
         }
     };

@@ -3,8 +3,8 @@
 use schemas::flow::{Column, ColumnSet, FlowBatch, fragment};
 
 use super::clock::{from_ntp, from_uptime};
-use super::column::{Chained, Fixed, Place, Records, Write, addresses, each, numbers, read_number, slot};
-use super::cursor::{u8_at, u16_at};
+use super::column::{Chained, Fixed, Place, Records, Write, addresses, each_number, numbers, slot};
+use super::cursor::{number, u8_at, u16_at};
 use super::element::{Clock, Edge, Meaning, meaning};
 use super::section::Section;
 use super::template::{Definition, VARIABLE};
@@ -210,24 +210,25 @@ impl Plan {
         let first = batch.rows();
         let column = if end { &mut batch.flow_end_milliseconds } else { &mut batch.flow_start_milliseconds };
         let column = slot(column, first, rows);
-        let (export, length) = (moment.export_milliseconds, place.length);
-        let value = |octets: &[u8]| read_number(octets, length);
+        let export = moment.export_milliseconds;
         match (clock, self.system_init) {
-            (Clock::Seconds, _) => each(column, records, place, write, |octets| value(octets).saturating_mul(1_000)),
-            (Clock::Milliseconds, _) => each(column, records, place, write, value),
-            (Clock::Ntp, _) => each(column, records, place, write, |octets| from_ntp(value(octets))),
-            (Clock::MicrosecondsBefore, _) => each(column, records, place, write, |octets| export.saturating_sub(value(octets) / 1_000)),
+            (Clock::Seconds, _) => each_number(column, records, place, write, |seconds| seconds.saturating_mul(1_000)),
+            (Clock::Milliseconds, _) => each_number(column, records, place, write, |milliseconds| milliseconds),
+            (Clock::Ntp, _) => each_number(column, records, place, write, from_ntp),
+            (Clock::MicrosecondsBefore, _) => {
+                each_number(column, records, place, write, |microseconds| export.saturating_sub(microseconds / 1_000));
+            }
             (Clock::Uptime, Some(init)) => {
-                let inits = records.fields(init).map(|octets| read_number(octets, init.length));
+                let inits = records.fields(init).map(number);
                 for ((time, octets), init) in column.iter_mut().zip(records.fields(place)).zip(inits) {
                     if write == Write::Set || *time == 0 {
-                        *time = from_uptime(export, uptime_since(init, export), low_half(value(octets)));
+                        *time = from_uptime(export, uptime_since(init, export), low_half(number(octets)));
                     }
                 }
             }
             (Clock::Uptime, None) => {
                 let uptime = moment.uptime_milliseconds.unwrap_or(0);
-                each(column, records, place, write, |octets| from_uptime(export, uptime, low_half(value(octets))));
+                each_number(column, records, place, write, |moment| from_uptime(export, uptime, low_half(moment)));
             }
         }
     }
@@ -251,7 +252,7 @@ fn rare<'a>(operation: &Operation, batch: &mut FlowBatch, rows: usize, records: 
             let starts = slot(&mut batch.flow_start_milliseconds, first, rows).iter();
             let ends = slot(&mut batch.flow_end_milliseconds, first, rows).iter_mut();
             for ((end, start), octets) in ends.zip(starts).zip(records.fields(place)) {
-                *end = start.saturating_add(read_number(octets, place.length) / per_millisecond);
+                *end = start.saturating_add(number(octets) / per_millisecond);
             }
         }
         Operation::FragmentOffset { place } => merge_fragment(batch, rows, records, place, |value| match value & 0x1fff {
@@ -265,14 +266,14 @@ fn rare<'a>(operation: &Operation, batch: &mut FlowBatch, rows: usize, records: 
         Operation::IcmpHalf { place, shift } => {
             let column = slot(&mut batch.icmp_type_code, first, rows);
             for (value, octets) in column.iter_mut().zip(records.fields(place)) {
-                *value |= u16::from(u8::try_from(read_number(octets, place.length)).unwrap_or(u8::MAX)) << shift;
+                *value |= u16::from(u8::try_from(number(octets)).unwrap_or(u8::MAX)) << shift;
             }
         }
         Operation::Rate { taken, other, is_population } => {
             let column = slot(&mut batch.sampling_interval, first, rows);
             for ((interval, taken_octets), other_octets) in column.iter_mut().zip(records.fields(taken)).zip(records.fields(other)) {
-                let taken = read_number(taken_octets, taken.length);
-                let other = read_number(other_octets, other.length);
+                let taken = number(taken_octets);
+                let other = number(other_octets);
                 let population = if is_population { other } else { taken.saturating_add(other) };
                 *interval = super::sampling::interval_of(taken, population).unwrap_or(0);
             }
@@ -284,7 +285,7 @@ fn rare<'a>(operation: &Operation, batch: &mut FlowBatch, rows: usize, records: 
 fn merge_fragment<'a>(batch: &mut FlowBatch, rows: usize, records: impl Records<'a>, place: Place, bits: impl Fn(u64) -> u8) {
     let first = batch.rows();
     for (value, octets) in slot(&mut batch.fragment, first, rows).iter_mut().zip(records.fields(place)) {
-        *value |= bits(read_number(octets, place.length));
+        *value |= bits(number(octets));
     }
 }
 

@@ -4,9 +4,9 @@
 
 use schemas::flow::{Column, ColumnSet, FlowBatch};
 
-use super::column::{Place, Records, read_number};
+use super::column::{Place, Records};
+use super::cursor::number;
 use super::frame::{Headers, Link, dissect};
-use super::template::VARIABLE;
 
 /// Columns that headers can tell.
 const HEADERS: ColumnSet = ColumnSet::of(&[
@@ -57,12 +57,10 @@ impl Section {
     /// Reads the section of every record into the rows behind the batch's last, and returns the columns that it wrote.
     pub(crate) fn run<'a>(&self, records: impl Records<'a>, rows: usize, batch: &mut FlowBatch) -> ColumnSet {
         let first = batch.rows();
-        let mut frames = self.frame_octets.map(|place| records.fields(place).map(move |octets| read_number(octets, place.length)));
+        let mut frames = self.frame_octets.map(|place| records.fields(place).map(number));
         for (row, octets) in (first..first + rows).zip(records.fields(self.place)) {
             let frame_octets = frames.as_mut().and_then(Iterator::next).and_then(|octets| u32::try_from(octets).ok());
-            // A section of fixed length is followed by the record's other fields.
-            let length = if self.place.length == VARIABLE { octets.len() } else { usize::from(self.place.length) };
-            if let Some(headers) = octets.get(..length).and_then(|octets| dissect(self.link, octets)) {
+            if let Some(headers) = dissect(self.link, octets) {
                 self.write(row, &headers, frame_octets.filter(|&octets| octets != 0), batch);
             }
         }
