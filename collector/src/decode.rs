@@ -381,6 +381,8 @@ impl Decoder {
         if plan.is_options() {
             ledger.options_decoded += u64::try_from(rows).unwrap_or(0);
             self.hand_over(index, context, set, false, ledger);
+            // What it tells holds for the sets behind it.
+            index.into_iter().for_each(|index| self.update(index));
             return Outcome::Records(Count::options(rows));
         }
         let rows = rows.min(batch.remaining());
@@ -422,14 +424,15 @@ impl Decoder {
         let Plane::Shared(shared) = &mut self.plane else {
             return;
         };
+        // The thread tells what became of a set before it publishes what it learned from it.
+        let generation = shared.snapshot().generation;
+        self.is_new |= generation != self.generation;
+        self.generation = generation;
         for (exporter, outcome) in shared.outcomes() {
             let ledger = exporters.ledger(exporter);
             ledger.templates_learned += outcome.learned;
             ledger.templates_refused += outcome.refused;
         }
-        let generation = shared.snapshot().generation;
-        self.is_new |= generation != self.generation;
-        self.generation = generation;
     }
 
     /// The domain that a sender's datagrams belong to: the scope's, or its own where it was told apart.

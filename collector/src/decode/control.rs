@@ -486,7 +486,3 @@ fn accepts(parser: &mut NetflowParser, message: &[u8]) -> bool {
         _ => false,
     }
 }
-
-#[cfg(test)]
-#[path = "control/tests.rs"]
-mod tests;
