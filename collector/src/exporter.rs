@@ -6,6 +6,12 @@ use schemas::ledger::Ledger;
 use schemas::net::{Address, PrefixSet};
 use schemas::time::Timestamp;
 
+/// How long one that has never sent a record keeps its place in a full table, and how long one that has.
+const IDLE_STRANGER_MILLISECONDS: u64 = 60_000;
+const IDLE_EXPORTER_MILLISECONDS: u64 = 3_600_000;
+/// How often a full table is searched for those that have gone.
+const SEARCH_MILLISECONDS: u64 = 1_000;
+
 /// One sender of flow telemetry, as one shard sees it.
 #[derive(Debug, Default)]
 pub struct Exporter {
@@ -26,22 +32,31 @@ pub struct Exporters {
     allowed: PrefixSet,
     exporters_max: usize,
     /// Datagrams of senders that are not allowed or over the bound; they get no entry, so that a spoofer costs no memory.
+    /// And all that came from those that have gone.
     refused: Ledger,
+    searched: Timestamp,
 }
 
 impl Exporters {
     /// An empty table for at most `exporters_max` senders within `allowed`; an empty set allows any.
     #[must_use]
     pub fn new(allowed: PrefixSet, exporters_max: usize) -> Self {
-        Self { known: Vec::new(), index: HashMap::new(), last: None, allowed, exporters_max, refused: Ledger::default() }
+        Self {
+            known: Vec::new(),
+            index: HashMap::new(),
+            last: None,
+            allowed,
+            exporters_max,
+            refused: Ledger::default(),
+            searched: Timestamp::default(),
+        }
     }
 
     /// The entry of the sender of a datagram that has just arrived, made if there is room, with its arrival counted.
     ///
     /// `None` if the sender is not allowed or the table is full: the datagram is then counted as refused.
     pub fn admit(&mut self, exporter: Address, arrival: Timestamp) -> Option<&mut Exporter> {
-        let is_welcome = || self.known.len() < self.exporters_max && (self.allowed.is_empty() || self.allowed.get(exporter).is_some());
-        if self.find(exporter).is_none() && !is_welcome() {
+        if self.find(exporter).is_none() && !self.is_welcome(exporter, arrival) {
             self.refused.datagrams_received += 1;
             self.refused.datagrams_refused += 1;
             return None;
@@ -67,6 +82,36 @@ impl Exporters {
         }
     }
 
+    /// Whether there is, or can be made, a place for a sender that has none.
+    fn is_welcome(&mut self, exporter: Address, now: Timestamp) -> bool {
+        if !(self.allowed.is_empty() || self.allowed.get(exporter).is_some()) {
+            return false;
+        }
+        if self.known.len() >= self.exporters_max && now.since(self.searched) >= SEARCH_MILLISECONDS {
+            self.searched = now;
+            self.forget_idle(now);
+        }
+        self.known.len() < self.exporters_max
+    }
+
+    /// Forgets who has gone, so that spoofed senders do not hold their places for ever; their counts stay in the sum.
+    #[cold]
+    fn forget_idle(&mut self, now: Timestamp) {
+        let (refused, before) = (&mut self.refused, self.known.len());
+        self.known.retain(|(_, exporter)| {
+            let idle_max = if exporter.ledger.records_decoded == 0 { IDLE_STRANGER_MILLISECONDS } else { IDLE_EXPORTER_MILLISECONDS };
+            let stays = now.since(exporter.last_seen) < idle_max || exporter.ledger.sets_waiting != 0;
+            if !stays {
+                *refused += &exporter.ledger;
+            }
+            stays
+        });
+        if self.known.len() < before {
+            self.index = self.known.iter().enumerate().map(|(place, (address, _))| (*address, place)).collect();
+            self.last = None;
+        }
+    }
+
     fn find(&self, exporter: Address) -> Option<usize> {
         match self.last {
             Some((last, index)) if last == exporter => Some(index),
@@ -82,7 +127,7 @@ impl Exporters {
             self.known.len() - 1
         });
         self.last = Some((exporter, index));
-        &mut self.known.get_mut(index).expect("entries are never removed").1
+        &mut self.known.get_mut(index).expect("the index holds places of entries").1
     }
 
     /// The admitted exporters.
@@ -112,5 +157,24 @@ mod tests {
         assert!(exporters.admit("198.51.100.1".parse().unwrap(), Timestamp(5)).is_none());
         assert_eq!(exporters.iter().count(), 1);
         assert_eq!((exporters.total().datagrams_received, exporters.total().datagrams_refused), (3, 2));
+    }
+
+    #[test]
+    fn a_full_table_forgets_who_has_gone_but_not_what_came_from_them() {
+        let mut exporters = Exporters::new(PrefixSet::default(), 2);
+        let address = |last: u32| Address::from_v4(0xc000_0200 | last);
+        exporters.admit(address(1), Timestamp(0)).unwrap().ledger.records_decoded = 7;
+        // A stranger: its datagram made no record.
+        exporters.admit(address(2), Timestamp(0)).unwrap();
+        assert!(exporters.admit(address(3), Timestamp(59_000)).is_none());
+        assert!(exporters.admit(address(3), Timestamp(60_000)).is_some());
+        // After an hour without a datagram the exporter goes as well.
+        assert!(exporters.admit(address(4), Timestamp(3_599_000)).is_some());
+        let known: Vec<_> = exporters.iter().map(|(address, _)| address).collect();
+        assert_eq!(known, [address(1), address(4)]);
+        assert!(exporters.admit(address(5), Timestamp(3_600_000)).is_some());
+        let total = exporters.total();
+        assert_eq!((total.datagrams_received, total.datagrams_refused, total.records_decoded), (6, 1, 7));
+        assert_eq!(exporters.ledger(address(4)).datagrams_received, 1);
     }
 }
