@@ -1,8 +1,8 @@
 //! Counters: what came for every monitored host and prefix, in slots of 100 ms of reconstructed time.
 //!
 //! Two tiers. Every host, /24 and /48 has a compact entry in a table that one thread owns, with upper bounds of its traffic in
-//! any window ([`bound`]); one whose bound passes a quarter of its limit becomes a suspect, with exact slots ([`window`])
-//! and a picture of its traffic ([`heavy`]). The analysts get the suspects each 100 ms, everybody each ten seconds.
+//! any window (`bound`); one whose bound passes a quarter of its limit becomes a suspect, with exact slots (`window`)
+//! and a picture of its traffic (`heavy`). The analysts get the suspects each 100 ms, everybody each ten seconds.
 //!
 //! Each row of a batch lands in exactly one count of its exporter's ledger, however many targets it counts for.
 
@@ -159,7 +159,7 @@ impl Counter {
         self.settle(segment.origin.exporter, tally);
     }
 
-    /// Works out which entries a row is for, and begins to load them.
+    /// Works out which entries a row is for.
     fn prepare(&mut self, rows: &Rows, row: usize, segment: &Segment, tally: &mut Ledger) {
         let (forth, back) = rows.exported(row);
         if forth.is_none() && back.is_none() {
@@ -180,42 +180,45 @@ impl Counter {
             tally.records_too_late += 1;
             return;
         }
-        for (exported, is_back) in [(forth, false), (back, true)] {
-            if !exported.is_none() {
-                let (to, from) = if is_back { (source_is_ours, destination_is_ours) } else { (destination_is_ours, source_is_ours) };
-                let traffic = rows.traffic(row, exported, is_back, &self.clock, span, &self.ports);
-                self.enlist(traffic, to, from && !open);
-            }
+        if !forth.is_none() {
+            self.group.traffics.push(rows.traffic(row, forth, false, &self.clock, span, &self.ports));
+            self.enlist(destination, source, destination_is_ours, source_is_ours && !open);
+        }
+        if !back.is_none() {
+            self.group.traffics.push(rows.traffic(row, back, true, &self.clock, span, &self.ports));
+            self.enlist(source, destination, source_is_ours, destination_is_ours && !open);
         }
         self.group.rows += 1;
     }
 
-    /// Makes the jobs of one traffic: host and prefix, at either end that is ours.
-    #[expect(clippy::cast_possible_truncation, reason = "a group has few rows")]
-    fn enlist(&mut self, traffic: Traffic, to: bool, from: bool) {
-        let ends = [
-            (to, traffic.destination, Direction::Incoming, [Role::DestinationHost, Role::DestinationPrefix]),
-            (from, traffic.source, Direction::Outgoing, [Role::SourceHost, Role::SourcePrefix]),
-        ];
-        let record = self.targets.recent.push(&traffic);
-        for (is_ours, address, direction, [host, prefix]) in ends {
-            if is_ours {
-                let prefix_bits = if address.is_v4() { 120 } else { 48 };
-                for (bits, role, table) in [(128, host, &self.targets.hosts), (prefix_bits, prefix, &self.targets.prefixes)] {
-                    let key = Key::new(address, bits, direction);
-                    let hash = self.seeds.hash(key);
-                    table.prefetch(hash);
-                    let (row, traffic) = (self.group.rows as u8, self.group.traffics.len() as u8);
-                    self.group.jobs.push(Job { key, hash, role, row, traffic, record });
-                }
-            }
+    /// Makes the jobs of the last traffic: host and prefix, at either end that is ours.
+    fn enlist(&mut self, to: Address, from: Address, to_is_ours: bool, from_is_ours: bool) {
+        let Some(traffic) = self.group.traffics.last() else {
+            return;
+        };
+        let record = self.targets.recent.push(traffic);
+        if to_is_ours {
+            self.enlist_entry(Key::host(to, Direction::Incoming), Role::DestinationHost, record);
+            self.enlist_entry(Key::prefix(to, Direction::Incoming), Role::DestinationPrefix, record);
         }
-        self.group.traffics.push(traffic);
+        if from_is_ours {
+            self.enlist_entry(Key::host(from, Direction::Outgoing), Role::SourceHost, record);
+            self.enlist_entry(Key::prefix(from, Direction::Outgoing), Role::SourcePrefix, record);
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a group has few rows")]
+    fn enlist_entry(&mut self, key: Key, role: Role, record: u32) {
+        let hash = self.seeds.hash(key);
+        let (row, traffic) = (self.group.rows as u8, self.group.traffics.len() as u8 - 1);
+        self.group.jobs.push(Job { key, hash, role, row, traffic, record });
     }
 
     /// Counts the group's rows, and clears it.
     fn settle(&mut self, exporter: Address, tally: &mut Ledger) {
         let Self { group, targets, seeds, clock, .. } = self;
+        let touched = group.jobs.iter().fold(0, |touched, job| touched ^ targets.table(job.role).touch(job.hash));
+        std::hint::black_box(touched);
         let mut counted = 0u32;
         for job in &group.jobs {
             let Some(traffic) = group.traffics.get(usize::from(job.traffic)) else {
@@ -257,10 +260,14 @@ impl Counter {
 }
 
 impl Targets {
+    fn table(&self, role: Role) -> &Table {
+        if role.is_host() { &self.hosts } else { &self.prefixes }
+    }
+
     /// Counts a traffic in one entry, and exactly if that is a suspect's; returns whether a host took it.
     fn apply(&mut self, job: &Job, traffic: &Traffic, exporter: Address, seeds: &Seeds, clock: &Clock) -> bool {
         let Self { hosts, prefixes, suspects, recent, scales } = self;
-        let is_host = matches!(job.role, Role::DestinationHost | Role::SourceHost);
+        let is_host = job.role.is_host();
         let table = if is_host { &mut *hosts } else { &mut *prefixes };
         let (mut key, mut hash) = (job.key, job.hash);
         if is_host && table.is_crowded() && key.folds() && !table.holds(key, hash) {
@@ -270,10 +277,11 @@ impl Targets {
         let Some(entry) = table.entry(key, hash, clock, |key| scales.number(key.target().prefix)) else {
             return false;
         };
-        entry.update(traffic, clock);
-        let load = entry.bound.add(&traffic.reach, scales.weigh(entry.scale, &traffic.amount, traffic.reach.weights), clock);
+        entry.update(&traffic.shares, clock);
+        let (units, share) = scales.weigh(entry.scale, &traffic.shares, traffic.reach.weights);
+        let load = entry.bound.add(&traffic.reach, units, clock);
         if let Some(index) = entry.suspicion.index() {
-            suspects.add(index, traffic, load, exporter, clock);
+            suspects.add(index, traffic, load, share, exporter, clock);
             return is_host;
         }
         if load.bound >= SUSPICION {
@@ -281,7 +289,7 @@ impl Targets {
                 let past = recent.chain(entry.head, job.role).take(PAST_RECORDS_MAX);
                 past.filter(|(span, _)| !clock.is_too_late(span.end)).for_each(|(span, amount)| suspects.seed(index, span, &amount));
                 (entry.suspicion, entry.head) = (Suspicion::of(index), 0);
-                suspects.add(index, traffic, load, exporter, clock);
+                suspects.add(index, traffic, load, share, exporter, clock);
                 if let Some(replaced) = replaced {
                     let table = if replaced.is_host() { hosts } else { prefixes };
                     table.get_mut(replaced).into_iter().for_each(Entry::clear_suspicion);

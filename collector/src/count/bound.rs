@@ -23,24 +23,30 @@
 //! passes a share of the limit without the bound being seen to pass it, at that record or before.
 //!
 //! **Units.** Sums are of `max(packets / limit, bits / limit)`, which is at least the larger of the two sums; a unit is a
-//! 4,096th of the share that makes a suspect, weights are rounded up, and 16 bits saturate at 16 times that share. How
+//! 32,768th of the share that makes a suspect, weights are rounded up, and 16 bits saturate at twice that share. How
 //! loose is it? Steady flows shorter than a window look like 1.1 (2, at the 1-s scale) seconds' worth in one window when
 //! they are prompt, and like 18 when they are late; a late flow of 60 s is overestimated by a third.
 
-use super::clock::{Clock, Reach};
+use super::clock::{Cells, Clock, Reach};
 
 /// The sum at which a target becomes a suspect.
-pub(super) const SUSPICION: u16 = 4_096;
+pub(super) const SUSPICION: u16 = 32_768;
+
+/// The share of a limit from which on a target is counted exactly.
+pub(super) const SUSPICION_SHARE: f32 = 0.25;
 
 /// Cells of the fine ring.
-const FINE_CELLS: u64 = 4;
+const FINE_CELLS: usize = 4;
+/// Cells of the coarse ring.
+const COARSE_CELLS: usize = super::clock::COARSE_CELLS as usize;
 
 /// The two rings and the peaks, for windows of 0.1 and of 1 s.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bound {
-    fine: [[u16; 4]; 2],
+    /// Four cells of the one scale, then four of the other, for one step over both.
+    fine: [u16; 2 * FINE_CELLS],
     peaks: [[u16; 2]; 2],
-    coarse: [[u16; 8]; 2],
+    coarse: [[u16; COARSE_CELLS]; 2],
 }
 
 /// What an update has brought to light.
@@ -50,6 +56,13 @@ pub(super) struct Load {
     pub(super) bound: u16,
     /// The part of it that lies in the flow's own cells.
     pub(super) here: u16,
+}
+
+impl Load {
+    /// The bound as a share of the limit; it ends at a half, where 16 bits do.
+    pub(super) fn share(self) -> f32 {
+        f32::from(self.bound) / f32::from(SUSPICION) * SUSPICION_SHARE
+    }
 }
 
 impl Bound {
@@ -65,58 +78,71 @@ impl Bound {
         for number in old + 1..=new {
             self.peaks.iter_mut().for_each(|peaks| peaks[number as usize % 2] = 0);
         }
-        for second in (then + 1..=clock.second).take(FINE_CELLS as usize) {
-            for (fine, peaks) in self.fine.iter_mut().zip(&mut self.peaks) {
-                let cell = &mut fine[second as usize % 4];
+        for second in (then + 1..=clock.second).take(FINE_CELLS) {
+            for (fine, peaks) in self.fine.chunks_exact_mut(FINE_CELLS).zip(&mut self.peaks) {
+                let cell = &mut fine[second as usize % FINE_CELLS];
                 let peak = &mut peaks[new as usize % 2];
                 *peak = (*peak).max(*cell);
                 *cell = 0;
             }
         }
         for number in clock.bucket_of(then) + 1..=clock.bucket {
-            self.coarse.iter_mut().for_each(|coarse| coarse[number as usize % 8] = 0);
+            self.coarse.iter_mut().for_each(|coarse| coarse[number as usize % COARSE_CELLS] = 0);
         }
     }
 
     /// Adds a flow of `units` (for windows of 0.1 and 1 s), after [`Bound::roll`] to now.
-    #[expect(clippy::indexing_slicing, reason = "indices are taken modulo the lengths")]
-    pub(super) fn add(&mut self, reach: &Reach, units: [u16; 2], clock: &Clock) -> Load {
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "indices are taken modulo the length")]
+    pub(super) fn add(&mut self, reach: &Reach, [burst, second]: [u16; 2], clock: &Clock) -> Load {
+        if !reach.prompt {
+            return self.add_late(reach, [burst, second]);
+        }
+        let [cells, _] = &reach.cells;
+        let [a, b, c, d, e, f, g, h] = raise(&mut self.fine, cells, [burst, burst, burst, burst, second, second, second, second]);
+        let (here_burst, here_second) = (a.max(b).max(c.max(d)), e.max(f).max(g.max(h)));
+        // The window starts within the last four seconds: in this coarse bucket or the one before.
+        let [this, before] = clock.coarse_cells;
+        let [coarse_burst, coarse_second] = &self.coarse;
+        let (coarse_burst, coarse_second) =
+            (coarse_burst[this & 7].max(coarse_burst[before & 7]), coarse_second[this & 7].max(coarse_second[before & 7]));
+        Load {
+            here: here_burst.max(here_second),
+            bound: here_burst.saturating_add(coarse_burst).max(here_second.saturating_add(coarse_second)),
+        }
+    }
+
+    fn add_late(&mut self, reach: &Reach, units: [u16; 2]) -> Load {
         let mut load = Load::default();
-        let rings = self.fine.iter_mut().zip(&mut self.coarse).zip(&self.peaks);
-        for (((fine, coarse), peaks), (first, units)) in rings.zip(reach.first.into_iter().zip(units)) {
-            let (here, elsewhere) = if reach.prompt {
-                let here = raise(fine, first, reach.last, units);
-                // The window starts within the last four seconds: in this coarse bucket or the one before.
-                #[expect(clippy::cast_possible_truncation, reason = "taken modulo 8")]
-                let bucket = clock.bucket as usize;
-                (here, coarse[bucket % 8].max(coarse[bucket.wrapping_sub(1) % 8]))
-            } else {
-                let here = raise(coarse, first, reach.last, units);
-                (here, fine.iter().copied().fold(peaks[0].max(peaks[1]), u16::max))
-            };
+        let (fine, peaks) = (self.fine.chunks_exact(FINE_CELLS), &self.peaks);
+        for (((coarse, units), cells), (fine, peaks)) in self.coarse.iter_mut().zip(units).zip(&reach.cells).zip(fine.zip(peaks)) {
+            let here = largest(&raise(coarse, cells, [units; COARSE_CELLS]));
             load.here = load.here.max(here);
-            load.bound = load.bound.max(here.saturating_add(elsewhere));
+            load.bound = load.bound.max(here.saturating_add(largest(fine).max(largest(peaks))));
         }
         load
     }
 
     /// The largest sum in any cell.
     pub(super) fn largest(&self) -> u16 {
-        let cells = self.fine.iter().flatten().chain(self.peaks.iter().flatten()).chain(self.coarse.iter().flatten());
-        cells.copied().max().unwrap_or(0)
+        largest(self.fine.iter().chain(self.peaks.iter().flatten()).chain(self.coarse.iter().flatten()))
     }
 }
 
-/// Adds `units` to the cells `first..=last`, numbers modulo the ring's length, and returns the largest of them.
-#[expect(clippy::indexing_slicing, reason = "indices are taken modulo the length")]
-fn raise<const CELLS: usize>(ring: &mut [u16; CELLS], first: u32, last: u32, units: u16) -> u16 {
-    let mut largest = 0;
-    for step in (0..=last.wrapping_sub(first)).take(CELLS) {
-        let cell = &mut ring[last.wrapping_sub(step) as usize % CELLS];
-        *cell = cell.saturating_add(units);
-        largest = largest.max(*cell);
+/// Adds `units` to the cells of the mask, and returns the sums of these cells; in lanes, without a branch.
+#[inline]
+fn raise(ring: &mut [u16; 8], mask: &Cells, units: [u16; 8]) -> [u16; 8] {
+    let mut raised = [0; 8];
+    for (((cell, units), mask), raised) in ring.iter_mut().zip(units).zip(mask).zip(&mut raised) {
+        *cell = cell.saturating_add(units & mask);
+        *raised = *cell & mask;
     }
-    largest
+    raised
+}
+
+#[inline]
+fn largest<'a>(cells: impl IntoIterator<Item = &'a u16>) -> u16 {
+    cells.into_iter().fold(0, |largest, cell| largest.max(*cell))
 }
 
 #[cfg(test)]

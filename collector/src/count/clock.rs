@@ -15,6 +15,8 @@ pub(super) struct Clock {
     pub(super) second: u64,
     /// Number of the coarse bucket of now.
     pub(super) bucket: u64,
+    /// Cells of the coarse ring for the bucket of now and the one before.
+    pub(super) coarse_cells: [usize; 2],
     /// Number of the generation of peaks.
     pub(super) generation: u64,
     /// Length of a coarse bucket in seconds.
@@ -36,15 +38,36 @@ pub(super) struct Span {
     pub(super) corrected: bool,
 }
 
+/// Cells of a ring: all bits of a cell that is meant, none of the others.
+pub(super) type Cells = [u16; 8];
+
+/// The masks of all sets of eight cells.
+static MASKS: [Cells; 256] = masks();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn masks() -> [Cells; 256] {
+    let mut masks = [[0; 8]; 256];
+    let mut set = 0;
+    while set < 256 {
+        let mut cell = 0;
+        while cell < 8 {
+            if set >> cell & 1 == 1 {
+                masks[set][cell] = u16::MAX;
+            }
+            cell += 1;
+        }
+        set += 1;
+    }
+    masks
+}
+
 /// Which cells of the bound's rings a flow belongs to, and with which weight.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reach {
     /// Whether the flow lies within the fine ring; else it counts in the coarse one.
     pub(super) prompt: bool,
-    /// First cell for windows of 0.1 and 1 s: seconds if prompt, else coarse buckets; low bits of their numbers.
-    pub(super) first: [u32; 2],
-    /// Last cell.
-    pub(super) last: u32,
+    /// Its cells: if prompt four for windows of 0.1 s and four for 1 s in the first mask, else eight for each.
+    pub(super) cells: [Cells; 2],
     /// The share of the flow that one window of 0.1 or 1 s can hold.
     pub(super) weights: [f32; 2],
 }
@@ -68,6 +91,7 @@ impl Clock {
             self.second = self.now / 1_000;
             self.bucket = self.bucket_of(self.second);
             self.generation = self.generation_of(self.second);
+            self.coarse_cells = [self.bucket, self.bucket + 7].map(|bucket| usize::from(bucket.to_le_bytes()[0] & 7));
         }
     }
 
@@ -107,23 +131,43 @@ impl Clock {
     }
 
     /// The cells and weights of a flow for the bounds.
-    #[expect(clippy::cast_possible_truncation, reason = "cells are found by the low bits, and spans are cut to the lateness")]
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "spans are cut to the lateness, cells are taken modulo the ring")]
     pub(super) fn reach(&self, span: Span) -> Reach {
         let duration = (span.end - span.start) as f32;
-        // A window of length w that touches the flow at all starts within [start − w, end].
-        let first = [span.start.saturating_sub(100), span.start.saturating_sub(1_000)];
-        let [_, from] = first;
         let weights = [100.0 / duration.max(100.0), 1_000.0 / duration.max(1_000.0)];
-        if from >= self.second.saturating_sub(3) * 1_000 {
-            return Reach { prompt: true, first: first.map(|moment| (moment / 1_000) as u32), last: (span.end / 1_000) as u32, weights };
+        // A window of length w that touches the flow at all starts within [start − w, end].
+        let starts = [span.start.saturating_sub(100), span.start.saturating_sub(1_000)];
+        let [_, from] = starts;
+        let fine_from = self.second.saturating_sub(3) * 1_000;
+        if from >= fine_from {
+            let cell = |moment: u64| (moment - fine_from) as u32 / 1_000;
+            let turn = (fine_from / 1_000) as u32 % 4;
+            let last = cell(span.end);
+            // The four cells twice, so that what is turned out of the one half comes into the other.
+            let cells = starts.map(|start| (run(cell(start), last) * 0x11) << turn >> 4 & 0xf);
+            let [burst, second] = cells;
+            return Reach { prompt: true, cells: [mask_of((burst | second << 4) as u8), [0; 8]], weights };
         }
-        let bucket = self.bucket_seconds * 1_000;
-        let oldest = self.now.saturating_sub(self.lateness_milliseconds + 1_000);
-        // All moments are less than two minutes or so before the end of this bucket: 32 bits divide faster than 64.
-        let bucket_end = self.bucket * bucket + bucket - 1;
-        let cell = |moment: u64| (self.bucket as u32).wrapping_sub((bucket_end - moment.max(oldest)) as u32 / bucket as u32);
-        Reach { prompt: false, first: first.map(cell), last: cell(span.end), weights }
+        let bucket = self.bucket_seconds as u32 * 1_000;
+        let first_bucket = self.bucket.saturating_sub(u64::from(COARSE_CELLS) - 1);
+        let coarse_from = first_bucket * u64::from(bucket);
+        let oldest = self.now.saturating_sub(self.lateness_milliseconds + 1_000).max(coarse_from);
+        let cell = |moment: u64| (moment.max(oldest) - coarse_from) as u32 / bucket;
+        let last = cell(span.end);
+        let cells = starts.map(|start| (run(cell(start), last) as u8).rotate_left(first_bucket as u32 % COARSE_CELLS));
+        Reach { prompt: false, cells: cells.map(mask_of), weights }
     }
+}
+
+#[expect(clippy::indexing_slicing, reason = "there are as many masks as octets")]
+fn mask_of(cells: u8) -> Cells {
+    MASKS[usize::from(cells)]
+}
+
+/// The bits `first..=last`.
+fn run(first: u32, last: u32) -> u32 {
+    (2 << last) - (1 << first)
 }
 
 #[cfg(test)]

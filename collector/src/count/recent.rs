@@ -26,6 +26,12 @@ pub(super) enum Role {
     SourcePrefix,
 }
 
+impl Role {
+    pub(super) fn is_host(self) -> bool {
+        matches!(self, Role::DestinationHost | Role::SourceHost)
+    }
+}
+
 /// The log: a ring of records, numbered from 1.
 #[derive(Debug)]
 pub(super) struct Recent {

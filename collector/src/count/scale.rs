@@ -5,11 +5,8 @@ use std::collections::HashMap;
 use schemas::limit::{Limit, Limits};
 use schemas::net::Prefix;
 
-use super::bound::SUSPICION;
-use super::traffic::Amount;
-
-/// The share of a limit from which on a target is counted exactly.
-const SUSPICION_SHARE: f64 = 0.25;
+use super::bound::{SUSPICION, SUSPICION_SHARE};
+use super::traffic::Shares;
 
 /// The limits in use, each once: an entry holds its limit's number.
 #[derive(Debug)]
@@ -34,7 +31,8 @@ impl Scales {
         let [burst, longer @ ..] = limits.multiples;
         // A window of 5 or 30 s over its limit has a second in it that is as much over it.
         let smallest = longer.into_iter().fold(f64::INFINITY, f64::min);
-        let units = |window_seconds: f64, multiple: f64| (f64::from(SUSPICION) / (SUSPICION_SHARE * multiple * window_seconds)) as f32;
+        let units =
+            |window_seconds: f64, multiple: f64| (f64::from(SUSPICION) / (f64::from(SUSPICION_SHARE) * multiple * window_seconds)) as f32;
         Self { units: [units(0.1, burst), units(1.0, smallest)], numbers: HashMap::new(), scales: Vec::new(), limits }
     }
 
@@ -56,13 +54,17 @@ impl Scales {
         number
     }
 
-    /// What a record of this amount adds to the bounds, of which a window sees the share `weights`; rounded up.
+    /// What a record of this amount adds to the bounds, of which a window sees the share `weights`, rounded up; and the
+    /// part of its limit that it is in a window of a second.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and meant to saturate")]
-    pub(super) fn weigh(&self, number: u16, amount: &Amount, weights: [f32; 2]) -> [u16; 2] {
+    pub(super) fn weigh(&self, number: u16, shares: &Shares, weights: [f32; 2]) -> ([u16; 2], f32) {
         let scale = self.scales.get(usize::from(number)).copied().unwrap_or_default();
-        let seconds = (amount.packets as f32 * scale.packet).max(amount.octets as f32 * scale.octet);
+        let (by_packets, by_octets) = (shares.packets * scale.packet, shares.octets * scale.octet);
+        let seconds = if by_packets > by_octets { by_packets } else { by_octets };
         let [burst, second] = self.units;
         let [burst_weight, second_weight] = weights;
-        [(seconds * burst * burst_weight) as u16, (seconds * second * second_weight) as u16].map(|units| units.saturating_add(1))
+        let units = [seconds * burst * burst_weight, seconds * second * second_weight].map(|units| (units as u16).saturating_add(1));
+        (units, seconds * second_weight)
     }
 }

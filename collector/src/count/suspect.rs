@@ -11,7 +11,7 @@ use super::traffic::{Amount, Traffic};
 use super::window::{Frame, Slots};
 
 /// Records of one suspect between two ticks that are all sketched; of what comes above it, one in [`SKETCH_STRIDE`].
-const SKETCHED_ALL_MAX: u32 = 512;
+const SKETCHED_ALL_MAX: u32 = 32;
 const SKETCH_STRIDE: u32 = 16;
 /// How often the picture is halved, so that the recent weighs more.
 const FADE_MILLISECONDS: u64 = 10_000;
@@ -29,8 +29,10 @@ struct Suspect {
     sketch: Sketch,
     /// The last second in which its load was over half of what makes a suspect.
     hot_second: u64,
-    /// Its largest load, fading.
-    strength: u16,
+    /// Its limit's share that came in the current second, by the rates of its records.
+    current: f32,
+    /// The largest of these shares, fading; at first what its bound says.
+    strength: f32,
 }
 
 /// What the traffic of a suspect is made of.
@@ -167,7 +169,7 @@ pub(super) struct Suspects {
     frame: Frame,
     seeds: Seeds,
     /// Suspects that a stronger one may replace, the weakest last; made at each tick while there is no room.
-    weak: Vec<(u16, u16)>,
+    weak: Vec<(f32, u16)>,
     updates: Vec<TargetUpdate>,
     released: Vec<Target>,
     /// Targets for which there was no room.
@@ -196,7 +198,15 @@ impl Suspects {
         let (index, replaced) = if let Some(index) = self.free.pop() {
             (index, None)
         } else if self.list.len() < self.suspects_max {
-            let suspect = Suspect { key, is_active: false, slots: Slots::new(clock), sketch: Sketch::new(), hot_second: 0, strength: 0 };
+            let suspect = Suspect {
+                key,
+                is_active: false,
+                slots: Slots::new(clock),
+                sketch: Sketch::new(),
+                hot_second: 0,
+                current: 0.0,
+                strength: 0.0,
+            };
             self.list.push(suspect);
             (u16::try_from(self.list.len() - 1).ok()?, None)
         } else {
@@ -204,7 +214,8 @@ impl Suspects {
             (index, Some(self.end(index)?))
         };
         let suspect = self.list.get_mut(usize::from(index))?;
-        (suspect.key, suspect.is_active, suspect.hot_second, suspect.strength) = (key, true, clock.second, load.bound);
+        (suspect.key, suspect.is_active, suspect.hot_second) = (key, true, clock.second);
+        (suspect.current, suspect.strength) = (0.0, load.share());
         suspect.slots.clear();
         suspect.sketch.clear(clock);
         if !self.released.is_empty() {
@@ -217,7 +228,7 @@ impl Suspects {
     /// A suspect that is less than half as strong as a newcomer.
     fn weakest(&mut self, load: Load) -> Option<u16> {
         let &(_, index) = self.weak.last()?;
-        let suspect = self.list.get(usize::from(index)).filter(|suspect| suspect.strength < load.bound / 2)?;
+        let suspect = self.list.get(usize::from(index)).filter(|suspect| suspect.strength < load.share() / 2.0)?;
         self.weak.pop();
         suspect.is_active.then_some(index)
     }
@@ -244,14 +255,16 @@ impl Suspects {
     }
 
     /// Counts a record exactly.
-    pub(super) fn add(&mut self, index: u16, traffic: &Traffic, load: Load, exporter: Address, clock: &Clock) {
+    ///
+    /// `share` is what the record is of its limit in a window of a second.
+    pub(super) fn add(&mut self, index: u16, traffic: &Traffic, load: Load, share: f32, exporter: Address, clock: &Clock) {
         let Some(suspect) = self.list.get_mut(usize::from(index)) else {
             return;
         };
         if load.here >= SUSPICION / 2 {
             suspect.hot_second = clock.second;
         }
-        suspect.strength = suspect.strength.max(load.here);
+        suspect.current += share;
         suspect.slots.add(&self.frame, &traffic.amount.volume(), traffic.span.start, traffic.span.end);
         suspect.sketch.add(traffic, exporter, suspect.key.direction(), &self.seeds);
     }
@@ -294,7 +307,8 @@ impl Suspects {
                 let Some(suspect) = self.list.get_mut(usize::from(index)).filter(|suspect| suspect.is_active) else {
                     continue;
                 };
-                suspect.strength -= suspect.strength / 4;
+                suspect.strength = suspect.current.max(suspect.strength * 0.75);
+                suspect.current = 0.0;
                 if clock.second.saturating_sub(suspect.hot_second) > self.quiet_seconds
                     && let Some(key) = self.end(index)
                 {
@@ -307,7 +321,7 @@ impl Suspects {
         if self.free.is_empty() && self.list.len() >= self.suspects_max {
             let strengths = self.list.iter().zip(0..).map(|(suspect, index)| (suspect.strength, index));
             self.weak.extend(strengths);
-            self.weak.sort_unstable_by(|left, right| right.cmp(left));
+            self.weak.sort_unstable_by(|(left, _), (right, _)| right.total_cmp(left));
             self.weak.drain(..self.weak.len().saturating_sub(WEAK_MAX));
         }
         (std::mem::take(&mut self.updates), std::mem::take(&mut self.released))

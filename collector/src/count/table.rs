@@ -8,7 +8,7 @@ use schemas::net::{Address, Prefix};
 
 use super::bound::Bound;
 use super::clock::Clock;
-use super::traffic::Traffic;
+use super::traffic::Shares;
 
 /// Steps in which the whole table is swept: one a slot of 100 ms, a turn in ten seconds.
 pub(super) const SWEEP_STEPS: u64 = 100;
@@ -28,10 +28,19 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// The key of the first `bits` of 128 of an address.
-    pub(super) fn new(address: Address, bits: u8, direction: Direction) -> Self {
-        let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
-        Self { address: Address(address.0 & mask), shape: u16::from(bits) << 1 | u16::from(direction == Direction::Outgoing) }
+    /// The key of a host.
+    pub(super) fn host(address: Address, direction: Direction) -> Self {
+        Self::new(address.0, 128, direction)
+    }
+
+    /// The key of the IPv4 /24 or IPv6 /48 that an address lies in.
+    pub(super) fn prefix(address: Address, direction: Direction) -> Self {
+        let (mask, bits) = if address.is_v4() { (!0xff, 120) } else { (!0 << 80, 48) };
+        Self::new(address.0 & mask, bits, direction)
+    }
+
+    fn new(address: u128, bits: u16, direction: Direction) -> Self {
+        Self { address: Address(address), shape: bits << 1 | u16::from(direction == Direction::Outgoing) }
     }
 
     fn bits(self) -> u8 {
@@ -54,7 +63,7 @@ impl Key {
 
     /// The key of the /64 that the IPv6 address lies in.
     pub(super) fn folded(self) -> Self {
-        Self::new(self.address, 64, self.direction())
+        Self::new(self.address.0 & !0 << 64, 64, self.direction())
     }
 
     pub(super) fn target(self) -> Target {
@@ -143,26 +152,34 @@ pub(super) struct Entry {
 
 const _: () = assert!(size_of::<Entry>() == 128);
 
-/// Counts since the last report, whole records by their arrival, in the order of [`Totals::volume`].
-pub(super) type Counts = [f32; 11];
-
-/// What the report of ten seconds needs, in single precision: 24 bits are enough for a baseline, and a suspect has exact slots.
+/// Counts since the last report, whole records by their arrival.
+///
+/// In single precision: 24 bits are enough for a baseline, and a suspect has exact slots.
 #[derive(Clone, Copy, Debug, Default)]
-struct Totals(Counts);
+struct Totals {
+    /// Packets of six kinds and octets of two, in the order of [`Shares::kinds`].
+    kinds: [f32; 8],
+    packets: f32,
+    octets: f32,
+    flows: f32,
+}
 
 impl Totals {
-    fn add(&mut self, traffic: &Traffic) {
-        self.0.iter_mut().zip(&traffic.totals).for_each(|(sum, count)| *sum += count);
+    #[inline]
+    fn add(&mut self, shares: &Shares) {
+        self.packets += shares.packets;
+        self.octets += shares.octets;
+        self.flows += 1.0;
+        self.kinds.iter_mut().zip(shares.kinds).for_each(|(sum, count)| *sum += count);
     }
 
     fn volume(&self) -> Volume {
-        let counts = self.0.map(f64::from);
-        let [packets, octets, flows, tcp_packets, udp_packets, icmp_packets, syn_packets, ..] = counts;
-        let [.., fragment_packets, amplification_packets, tcp_octets, udp_octets] = counts;
+        let kinds = self.kinds.map(f64::from);
+        let [tcp_packets, udp_packets, icmp_packets, syn_packets, fragment_packets, amplification_packets, tcp_octets, udp_octets] = kinds;
         Volume {
-            packets,
-            octets,
-            flows,
+            packets: self.packets.into(),
+            octets: self.octets.into(),
+            flows: self.flows.into(),
             tcp_packets,
             udp_packets,
             icmp_packets,
@@ -181,6 +198,10 @@ impl Entry {
         self.shape == 0
     }
 
+    fn is(&self, key: Key) -> bool {
+        self.address == key.address && self.shape == key.shape
+    }
+
     pub(super) fn key(&self) -> Key {
         Key { address: self.address, shape: self.shape }
     }
@@ -192,14 +213,15 @@ impl Entry {
     }
 
     /// Brings the entry to now and adds to its totals.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "only the low bits are kept")]
-    pub(super) fn update(&mut self, traffic: &Traffic, clock: &Clock) {
+    pub(super) fn update(&mut self, shares: &Shares, clock: &Clock) {
         let stamp = clock.second as u16;
         if stamp != self.stamp {
             self.bound.roll(clock.second - self.age_seconds(clock).min(clock.second), clock);
             self.stamp = stamp;
         }
-        self.totals.add(traffic);
+        self.totals.add(shares);
     }
 
     /// Ends the suspicion: what comes from now on is bounded anew, the rest was handed over exactly.
@@ -223,24 +245,26 @@ pub(super) struct Table {
     seeds: Seeds,
     held: usize,
     held_max: usize,
+    /// From how many entries on new IPv6 hosts are counted by their /64: three quarters of the room.
+    crowded: usize,
     swept: u64,
 }
 
 impl Table {
     /// A table for at most `held_max` entries, and at least a quarter more cells, so that few probes miss.
     pub(super) fn new(held_max: usize, seeds: Seeds) -> Self {
-        let cells = (held_max.max(8) * 4).div_ceil(3).next_power_of_two();
+        let cells = (held_max.max(PROBES_MAX) * 4).div_ceil(3).next_power_of_two();
         let entries = vec![Entry::default(); cells].into_boxed_slice();
-        Self { entries, shift: 64 - cells.trailing_zeros(), seeds, held: 0, held_max, swept: 0 }
+        Self { entries, shift: 64 - cells.trailing_zeros(), seeds, held: 0, held_max, crowded: held_max / 4 * 3, swept: 0 }
     }
 
     pub(super) fn held(&self) -> usize {
         self.held
     }
 
-    /// Whether three quarters of the room are taken: then new IPv6 hosts are counted by their /64.
+    /// Whether new IPv6 hosts are counted by their /64.
     pub(super) fn is_crowded(&self) -> bool {
-        self.held >= self.held_max / 4 * 3
+        self.held >= self.crowded
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the shift leaves no more bits than there are cells")]
@@ -248,19 +272,22 @@ impl Table {
         (hash >> self.shift) as usize
     }
 
-    /// Begins to load the cell where the key of this hash is looked for.
-    pub(super) fn prefetch(&self, hash: u64) {
-        let _ = self.home(hash);
+    /// Loads the cell where the key of this hash is looked for, both of its cache lines, and returns what is of no use in it.
+    ///
+    /// In a loop of nothing else, many such loads are under way at once: that is what makes updates cheap.
+    #[inline]
+    pub(super) fn touch(&self, hash: u64) -> u32 {
+        self.entries.get(self.home(hash)).map_or(0, |entry| entry.head ^ entry.totals.flows.to_bits())
     }
 
     #[expect(clippy::indexing_slicing, reason = "masked by the length, a power of two")]
     fn place(&self, key: Key, hash: u64) -> Place {
         let mask = self.entries.len() - 1;
         let home = self.home(hash);
-        for step in 0..PROBES_MAX.min(self.entries.len()) {
+        for step in 0..PROBES_MAX {
             let index = (home + step) & mask;
             let entry = &self.entries[index];
-            if entry.address == key.address && entry.shape == key.shape {
+            if entry.is(key) {
                 return Place::Held(index);
             }
             if entry.is_vacant() {
@@ -279,7 +306,16 @@ impl Table {
     }
 
     /// The entry of a key, made if there is room, with the limit that `scale_of` tells; `None` at the bound.
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "a home is less than the number of cells")]
     pub(super) fn entry(&mut self, key: Key, hash: u64, clock: &Clock, scale_of: impl FnOnce(Key) -> u16) -> Option<&mut Entry> {
+        let home = self.home(hash);
+        // Most keys are at home.
+        if self.entries[home].is(key) { self.entries.get_mut(home) } else { self.entry_from_home(key, hash, clock, scale_of) }
+    }
+
+    #[inline(never)]
+    fn entry_from_home(&mut self, key: Key, hash: u64, clock: &Clock, scale_of: impl FnOnce(Key) -> u16) -> Option<&mut Entry> {
         match self.place(key, hash) {
             Place::Held(index) => self.entries.get_mut(index),
             Place::Vacant(index) if self.held < self.held_max => {

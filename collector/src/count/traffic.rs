@@ -6,7 +6,6 @@ use schemas::flow::{Column, FlowBatch, Segment, fragment};
 use schemas::net::Address;
 
 use super::clock::{Clock, Reach, Span};
-use super::table;
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -28,10 +27,35 @@ impl Kind {
     const FRAGMENT: u8 = 16;
     const AMPLIFICATION: u8 = 32;
 
-    /// 1 if the traffic is of the kind, else 0.
-    fn has(self, kind: u8) -> f32 {
-        f32::from(u8::from(self.0 & kind != 0))
+    /// 1 for each of [`Shares::kinds`] that the traffic is of, else 0.
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "a kind has six bits")]
+    fn factors(self) -> &'static [f32; 8] {
+        static FACTORS: [[f32; 8]; 64] = factors();
+        &FACTORS[usize::from(self.0 & 63)]
     }
+
+    fn is(self, kind: u8) -> bool {
+        self.0 & kind != 0
+    }
+}
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn factors() -> [[f32; 8]; 64] {
+    const KINDS: [u8; 8] = [Kind::TCP, Kind::UDP, Kind::ICMP, Kind::SYN, Kind::FRAGMENT, Kind::AMPLIFICATION, Kind::TCP, Kind::UDP];
+    let mut factors = [[0.0; 8]; 64];
+    let mut kind = 0;
+    while kind < 64 {
+        let mut count = 0;
+        while count < 8 {
+            if kind & KINDS[count] as usize != 0 {
+                factors[kind][count] = 1.0;
+            }
+            count += 1;
+        }
+        kind += 1;
+    }
+    factors
 }
 
 /// How much traffic a record stands for, sampling undone.
@@ -40,15 +64,33 @@ pub(super) struct Amount {
     pub(super) packets: f64,
     pub(super) octets: f64,
     /// Packets as exported.
-    pub(super) samples: f32,
-    pub(super) kind: Kind,
+    samples: f32,
+    kind: Kind,
+}
+
+/// What the compact entries add up of a record, in single precision.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Shares {
+    pub(super) packets: f32,
+    pub(super) octets: f32,
+    /// Packets if they are TCP, UDP, ICMP, SYN, fragments, amplification; octets if they are TCP, UDP.
+    pub(super) kinds: [f32; 8],
 }
 
 impl Amount {
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "single precision is enough for a baseline and a bound")]
+    fn shares(&self) -> Shares {
+        let (packets, octets) = (self.packets as f32, self.octets as f32);
+        let mut kinds = [packets, packets, packets, packets, packets, packets, octets, octets];
+        kinds.iter_mut().zip(self.kind.factors()).for_each(|(count, factor)| *count *= factor);
+        Shares { packets, octets, kinds }
+    }
+
     /// All counts of the record.
     pub(super) fn volume(&self) -> Volume {
         let (packets, octets) = (self.packets, self.octets);
-        let has = |kind| f64::from(self.kind.has(kind));
+        let has = |kind| f64::from(u8::from(self.kind.is(kind)));
         Volume {
             packets,
             octets,
@@ -82,8 +124,7 @@ pub(super) struct Traffic {
     pub(super) span: Span,
     pub(super) reach: Reach,
     pub(super) amount: Amount,
-    /// What the compact entries add up: see `table::Totals`.
-    pub(super) totals: table::Counts,
+    pub(super) shares: Shares,
 }
 
 /// Which columns hold the volume of a segment's rows.
@@ -132,6 +173,7 @@ impl Exported {
     }
 }
 
+#[inline]
 fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
     column.get(row).copied().unwrap_or_default()
 }
@@ -191,6 +233,7 @@ impl<'a> Rows<'a> {
     }
 
     /// What went from source to destination, and what came back.
+    #[inline]
     pub(super) fn exported(&self, row: usize) -> (Exported, Exported) {
         let there = |packets: &[u64], octets: &[u64]| Exported { packets: at(packets, row), octets: at(octets, row) };
         let mut back = there(self.reverse_packets, self.reverse_octets);
@@ -211,7 +254,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The traffic of a row from source to destination, or back with both ends exchanged.
-    #[expect(clippy::cast_possible_truncation, reason = "single precision is enough for a baseline")]
+    #[inline]
     pub(super) fn traffic(&self, row: usize, exported: Exported, is_back: bool, clock: &Clock, span: Span, ports: &Ports) -> Traffic {
         let (mut source, mut destination) = self.addresses(row);
         let (mut source_port, mut destination_port) = (at(self.source_port, row), at(self.destination_port, row));
@@ -237,26 +280,9 @@ impl<'a> Rows<'a> {
             span,
             reach: clock.reach(span),
             amount,
-            totals: totals(packets as f32, octets as f32, kind),
+            shares: amount.shares(),
         }
     }
-}
-
-/// The counts of `table::Totals`, in its order.
-fn totals(packets: f32, octets: f32, kind: Kind) -> table::Counts {
-    [
-        packets,
-        octets,
-        1.0,
-        packets * kind.has(Kind::TCP),
-        packets * kind.has(Kind::UDP),
-        packets * kind.has(Kind::ICMP),
-        packets * kind.has(Kind::SYN),
-        packets * kind.has(Kind::FRAGMENT),
-        packets * kind.has(Kind::AMPLIFICATION),
-        octets * kind.has(Kind::TCP),
-        octets * kind.has(Kind::UDP),
-    ]
 }
 
 /// The ports of the amplification registry.

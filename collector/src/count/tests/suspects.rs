@@ -125,16 +125,18 @@ fn when_suspects_run_out_the_strongest_are_kept_and_the_refused_are_counted() {
     bench.count(&[flood(1, 6_000, START), flood(2, 12_000, START), flood(3, 6_000, START), flood(3, 200, START)]);
     let told = bench.run(100);
     assert_eq!((told.slots.len(), told.refused), (2, 1));
-    bench.count(&[flood(4, 24_000, bench.now)]);
+    // After two seconds the two are known to be a few per cent of their limit: a stronger bound takes the weaker's place.
+    bench.run(2_000);
+    bench.count(&[flood(4, 8_000, bench.now)]);
     let told = bench.run(100);
     assert_eq!((told.released.as_slice(), told.refused), ([incoming("203.0.113.1")].as_slice(), 1));
-    assert!(near(told.sum(incoming("203.0.113.4")).packets, 24_000.0));
+    assert!(near(told.sum(incoming("203.0.113.4")).packets, 8_000.0));
 }
 
 #[test]
 fn a_suspects_picture_names_its_peers_ports_and_exporters() {
     let mut bench = Bench::new(&Config::default(), low());
-    let rows: Vec<_> = (0..300u16)
+    let rows: Vec<_> = (0..32u16)
         .map(|number| Row {
             source: Address(address("198.51.0.0").0 + if number % 2 == 0 { 1 } else { u128::from(number) }),
             source_port: if number % 4 == 0 { 53 } else { 40_000 + number },
@@ -144,15 +146,15 @@ fn a_suspects_picture_names_its_peers_ports_and_exporters() {
     bench.count(&rows);
     let told = bench.run(100);
     let detail = &told.details[&incoming("203.0.113.7")];
-    assert_eq!((detail.packets, detail.octets), (300_000, 300_000_000));
-    assert_eq!(detail.peers[0], (address("198.51.0.1"), 151_000, 151_000_000));
-    // 150 senders besides the one, estimated with an error of 5 %.
-    assert!((120..=180).contains(&detail.peer_count), "{}", detail.peer_count);
-    assert_eq!(detail.source_ports[0], ((17, 53), 75_000, 75_000_000));
-    assert_eq!(detail.protocols, vec![(17, 300_000, 300_000_000)]);
+    assert_eq!((detail.packets, detail.octets), (32_000, 32_000_000));
+    assert_eq!(detail.peers[0], (address("198.51.0.1"), 17_000, 17_000_000));
+    // 15 senders besides the one.
+    assert!((15..=17).contains(&detail.peer_count), "{}", detail.peer_count);
+    assert_eq!(detail.source_ports[0], ((17, 53), 8_000, 8_000_000));
+    assert_eq!(detail.protocols, vec![(17, 32_000, 32_000_000)]);
     // 1,000 octets lie between 15 and 16 times 64.
-    assert_eq!(detail.packet_lengths, vec![(960, 300_000, 300_000_000)]);
-    assert_eq!(detail.exporters, vec![(address(EXPORTER), 300_000, 300_000_000)]);
+    assert_eq!(detail.packet_lengths, vec![(960, 32_000, 32_000_000)]);
+    assert_eq!(detail.exporters, vec![(address(EXPORTER), 32_000, 32_000_000)]);
 }
 
 #[test]
