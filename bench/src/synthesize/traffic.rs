@@ -80,13 +80,20 @@ pub struct Traffic {
     random: Random,
     hosts: Hosts,
     active_timeout_milliseconds: u32,
+    sampling_interval: u32,
 }
 
 impl Traffic {
     /// Traffic of `hosts` from a seed; no flow lasts longer than the active timeout.
     #[must_use]
     pub fn new(seed: u64, hosts: Hosts, active_timeout_milliseconds: u32) -> Self {
-        Self { random: Random::new(seed), hosts, active_timeout_milliseconds }
+        Self { random: Random::new(seed), hosts, active_timeout_milliseconds, sampling_interval: 1 }
+    }
+
+    /// The same as seen by a sampler of one packet in `interval`: counts are of sampled packets, lengths of time are the flows' own.
+    #[must_use]
+    pub fn sampled(self, interval: u32) -> Self {
+        Self { sampling_interval: interval.max(1), ..self }
     }
 
     /// A flow that ended within the second before `now`.
@@ -106,12 +113,13 @@ impl Traffic {
         let host = self.hosts.pick(random, prefix);
         let peer = peer(random, prefix);
         let incoming = random.chance(60);
-        let packets = random.heavy_tail(service.packets_max);
+        let packets = random.heavy_tail((service.packets_max / self.sampling_interval).max(1));
         let octets = u64::from(random.within(service.octets.0, service.octets.1)) * u64::from(packets);
         let end = Timestamp(now.0.saturating_sub(u64::from(random.below(1_000))));
         // Long flows are those of many packets, at 4 to 8,000 a second; a single packet takes no time.
-        let longest = ((packets - 1) * 250).min(self.active_timeout_milliseconds);
-        let lasted = random.within((packets / 8).min(longest), longest);
+        let sent = packets.saturating_mul(self.sampling_interval);
+        let longest = (sent - 1).saturating_mul(250).min(self.active_timeout_milliseconds);
+        let lasted = random.within((sent / 8).min(longest), longest);
         let (client_port, icmp) = (random.port(1_024, 65_535), service.protocol == 1);
         let ports = match (icmp, incoming) {
             (true, _) => (0, 0x0800),
