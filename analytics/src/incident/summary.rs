@@ -32,15 +32,19 @@ fn opening(incident: &Incident, ratio: f64) -> String {
     };
     let way = if incident.direction == Direction::Incoming { "to" } else { "from" };
     let limit = rate(incident.threshold.metric, incident.threshold.value);
-    let peak = format!(
-        "{} and {}",
-        rate(Metric::PacketsPerSecond, incident.peak_pps as f64),
-        rate(Metric::BitsPerSecond, incident.peak_bps as f64)
-    );
-    format!(
-        "{kind} {way} {} since {}: {peak} in its largest second, {ratio:.1} times the limit of {limit}.",
-        incident.target, incident.started_at
-    )
+    let over = format!("{ratio:.1} times the limit of {limit}");
+    let in_second = match incident.threshold.metric {
+        Metric::PacketsPerSecond => incident.peak_pps,
+        Metric::BitsPerSecond => incident.peak_bps,
+    };
+    // In its first tenths, an attack has no whole second to be told of.
+    let size = if in_second as f64 > incident.threshold.value {
+        let (packets, bits) = (incident.peak_pps as f64, incident.peak_bps as f64);
+        format!("{} and {} in its largest second, {over}", rate(Metric::PacketsPerSecond, packets), rate(Metric::BitsPerSecond, bits))
+    } else {
+        format!("at least {over}")
+    };
+    format!("{kind} {way} {} since {}: {size}.", incident.target, incident.started_at)
 }
 
 fn makeup(incident: &Incident) -> Option<String> {
