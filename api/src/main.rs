@@ -1,4 +1,4 @@
-//! `weir`: serves, decodes captures, checks a configuration, manages tokens.
+//! `weir`: serves, decodes and replays captures, checks a configuration, manages tokens.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use api::commands::{self, TokenCommand};
 use api::config::{self, Config};
 use api::decode;
+use api::replay;
 use api::serve;
 
 #[global_allocator]
@@ -43,6 +44,17 @@ enum Command {
         /// Lets data wait for a template that comes later
         #[arg(long)]
         wait: bool,
+    },
+    /// Runs a capture of exports or packets through the whole pipe, and prints the incidents and the rules of it
+    Replay {
+        /// The capture: pcap or pcapng
+        file: PathBuf,
+        /// The configuration whose limits and networks hold; without one, defaults
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// So many times as fast as it happened; without, as fast as it can
+        #[arg(long, value_name = "X")]
+        speed: Option<f64>,
     },
     /// Tells what is wrong with a configuration, line by line
     Check {
@@ -95,6 +107,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             serve::run(Config::load(config.as_deref())?, demo)
         }
         Command::Decode { file, ports, wait } => decode::run(&file, &ports, wait),
+        Command::Replay { file, config, speed } => replay::run(&file, &Config::load(config.as_deref())?, speed),
         Command::Check { config, notify } => commands::check(&config, notify),
         Command::Token { config, command } => commands::token(&Config::load(config.as_deref())?, command),
         Command::Config { command: ConfigCommand::Default } => {

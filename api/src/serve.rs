@@ -57,9 +57,10 @@ async fn serve(config: Arc<Config>, state: Arc<State>, clock: Clock, owner: Opti
     let parts = (pipe.mitigation.clone(), pipe.analysis.clone());
     let app = Arc::new(App::new(Arc::clone(&config), state, Arc::clone(&pipe.live), metrics, parts, clock));
     let (stop, stopped) = watch::channel(false);
+    let addresses = (api.local_addr()?, metrics_listener.local_addr()?);
     let http = tokio::spawn(serve_http(api, Arc::clone(&app), stopped.clone()));
     let prometheus = tokio::spawn(serve_metrics(metrics_listener, Arc::clone(&app), stopped));
-    tracing::info!(api = %config.api.listen, metrics = %config.api.metrics_listen, "ready");
+    tracing::info!(api = %addresses.0, metrics = %addresses.1, receive = ?pipe.addresses(), "ready");
     signals.wait().await;
     tracing::info!("stopping");
     stop.send_replace(true);
