@@ -49,7 +49,7 @@ pub async fn start(state: &State, now: Timestamp) -> Result<Start, StateError> {
         let (shown, live): (Vec<Rule>, Vec<Rule>) =
             rules::in_force(transaction)?.into_iter().partition(|rule| rule.state == RuleState::DryRun);
         for rule in shown {
-            rules::save(transaction, workspace, &Rule { state: RuleState::Withdrawn, withdrawn_at: Some(now), ..rule })?;
+            rules::save(transaction, workspace, &Rule { withdrawn_at: Some(now), ..rule })?;
         }
         Ok(Start {
             rules: live,

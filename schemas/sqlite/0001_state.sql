@@ -74,11 +74,13 @@ CREATE TABLE rules (
     adapter_id TEXT NOT NULL,
     state TEXT NOT NULL,
     created_at INTEGER NOT NULL,
+    -- When it was gone, or no longer shown.
+    withdrawn_at INTEGER,
     document TEXT NOT NULL
 ) STRICT;
 CREATE INDEX rules_by_age ON rules (workspace_uuid, created_at);
 CREATE INDEX rules_by_incident ON rules (incident_uuid);
-CREATE INDEX rules_in_force ON rules (state) WHERE state NOT IN ('withdrawn', 'refused');
+CREATE INDEX rules_in_force ON rules (created_at) WHERE withdrawn_at IS NULL AND state NOT IN ('withdrawn', 'refused');
 
 CREATE TABLE allowlist (
     uuid TEXT PRIMARY KEY,

@@ -7,7 +7,7 @@ use schemas::rule::Rule;
 
 use super::{Listed, Page, StateError, milliseconds};
 
-const IN_FORCE: &str = "state NOT IN ('withdrawn', 'refused')";
+const IN_FORCE: &str = "withdrawn_at IS NULL AND state NOT IN ('withdrawn', 'refused')";
 
 /// Writes a rule, new or changed.
 ///
@@ -18,9 +18,9 @@ pub fn save(connection: &Connection, workspace: Uuid, rule: &Rule) -> Result<(),
     let document = serde_json::to_string(rule)
         .map_err(|error| StateError::Document { what: format!("rule {}", rule.uuid), error: error.to_string() })?;
     connection.execute(
-        "INSERT INTO rules (uuid, workspace_uuid, incident_uuid, adapter_id, state, created_at, document)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (uuid) DO UPDATE SET state = ?5, document = ?7",
+        "INSERT INTO rules (uuid, workspace_uuid, incident_uuid, adapter_id, state, created_at, withdrawn_at, document)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (uuid) DO UPDATE SET state = ?5, withdrawn_at = ?7, document = ?8",
         params![
             rule.uuid.to_string(),
             workspace.to_string(),
@@ -28,6 +28,7 @@ pub fn save(connection: &Connection, workspace: Uuid, rule: &Rule) -> Result<(),
             rule.adapter_id,
             rule.state.name(),
             milliseconds(rule.created_at),
+            rule.withdrawn_at.map(milliseconds),
             document,
         ],
     )?;
