@@ -18,9 +18,10 @@ pub fn now() -> Timestamp {
     Timestamp::from(SystemTime::now())
 }
 
-/// A flood of UDP that goes on until it is stopped, one in 1,000 packets sampled, sent every 50 ms.
+/// A flood of UDP among a little traffic, one in 1,000 packets sampled, told every 50 ms.
 #[derive(Debug)]
 pub struct Flood {
+    peace: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -40,15 +41,20 @@ impl Flood {
         let attack = |(seed, target): (u64, Prefix)| Attack::new(seed, Vector::Udp, target, packets_per_second, began, far);
         let mut attacks: Vec<Attack> = (1..).zip(targets).map(attack).collect();
         let mut exporter = Exporter::new(Layout::new(Protocol::Sflow5, 1_000), Timestamp(began.0 - 60_000));
-        let over = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&over);
+        // Two thousand packets a second to somebody else, in peace as well: a router is never silent.
+        let mut calm = Attack::new(0, Vector::Udp, "203.0.113.250".parse().unwrap(), 2_000, began, far);
+        let (peace, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (calmed, ended) = (Arc::clone(&peace), Arc::clone(&over));
         let thread = spawn(move || {
             let mut last = began;
-            while !flag.load(Ordering::Relaxed) {
+            while !ended.load(Ordering::Relaxed) {
                 sleep(Duration::from_millis(50));
                 let moment = now();
                 let mut flows = Vec::new();
-                attacks.iter_mut().for_each(|attack| attack.flows(last, moment, 1_000, true, &mut flows));
+                calm.flows(last, moment, 1_000, true, &mut flows);
+                if !calmed.load(Ordering::Relaxed) {
+                    attacks.iter_mut().for_each(|attack| attack.flows(last, moment, 1_000, true, &mut flows));
+                }
                 last = moment;
                 exporter.export(moment, &flows, &mut |draft| {
                     // Nobody may listen while the server is being started again.
@@ -56,11 +62,13 @@ impl Flood {
                 });
             }
         });
-        Self { over, thread: Some(thread) }
+        Self { peace, over, thread: Some(thread) }
     }
 
-    /// Ends the flood; the router has nothing more to tell.
-    pub fn end(self) {}
+    /// Ends the flood; the router goes on to tell of the rest.
+    pub fn end(&self) {
+        self.peace.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Flood {

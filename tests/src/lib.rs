@@ -14,4 +14,5 @@ pub mod process;
 pub mod server;
 pub mod sink;
 pub mod traffic;
+pub mod webhook;
 pub mod weir;
