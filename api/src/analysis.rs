@@ -8,6 +8,7 @@ use std::time::Duration;
 use analytics::config::Override;
 use analytics::mitigate::driver::Handle;
 use analytics::{Analyst, Event};
+use collector::shard::SharedLimits;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, select_biased, tick};
 use uuid::Uuid;
 
@@ -90,6 +91,8 @@ pub struct Worker {
     pub analysis: Analysis,
     /// The time.
     pub clock: Clock,
+    /// The limits of the shards, which follow the analysts'.
+    pub limits: SharedLimits,
     /// Nodes by their address.
     pub nodes: HashMap<Address, NodeReference>,
     /// Incidents that wait for room at the state, the latest of each.
@@ -170,6 +173,7 @@ impl Worker {
             },
             Control::Nodes(nodes) => {
                 self.analyst.set_limits(&overrides(&nodes));
+                self.limits.set(self.analyst.limits().for_counters());
                 self.nodes = references(&nodes);
             }
             Control::Rule(rule) => {

@@ -84,6 +84,7 @@ impl Pipe {
         live.analysts_alive(now);
         let worker = Worker {
             analyst,
+            limits: collector.limits().clone(),
             live: Arc::clone(&live),
             state: Arc::clone(state),
             mitigation: mitigation.clone(),

@@ -137,6 +137,14 @@ impl Counter {
         }
     }
 
+    /// Holds targets to other limits from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        let Targets { hosts, prefixes, scales, .. } = &mut self.targets;
+        *scales = Scales::new(limits);
+        hosts.rescale(|key| scales.number(key.target().prefix));
+        prefixes.rescale(|key| scales.number(key.target().prefix));
+    }
+
     /// Counts all rows of a batch, and what became of them in the ledgers of their exporters.
     pub fn count(&mut self, batch: &FlowBatch, exporters: &mut Exporters, now: Timestamp) {
         self.clock.advance(now);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
 use schemas::counter::{ExporterReport, SLOT_MILLISECONDS, Snapshot};
 use schemas::flow::FlowBatch;
@@ -57,6 +58,11 @@ impl Pipe {
             slot_ends: Timestamp::default(),
             second_ends: Timestamp::default(),
         }
+    }
+
+    /// Holds targets to other limits from now on.
+    pub fn set_limits(&mut self, limits: &Limits) {
+        self.counter.set_limits(limits.clone());
     }
 
     /// Takes an export datagram.
@@ -144,12 +150,35 @@ impl Pipe {
     }
 }
 
+/// The limits that all shards hold targets to, for the operator to change while they run; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SharedLimits(Arc<ArcSwap<Limits>>);
+
+impl SharedLimits {
+    /// Limits to begin with.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(limits)))
+    }
+
+    /// Other limits, from each shard's next slot on.
+    pub fn set(&self, limits: Limits) {
+        self.0.store(Arc::new(limits));
+    }
+
+    fn get(&self) -> Arc<Limits> {
+        self.0.load_full()
+    }
+}
+
 /// One shard: a pipe between its sockets and the analysts.
 pub struct Shard {
     /// What it decodes and counts with.
     pub pipe: Pipe,
     /// Where it receives.
     pub sources: Sources,
+    /// The limits that the operator wants now.
+    pub limits: SharedLimits,
     /// Where its snapshots go.
     pub snapshots: Sender<Snapshot>,
     /// What it tells besides.
@@ -164,6 +193,7 @@ impl Shard {
     /// Receives, decodes and counts until `stop`; then drains what the kernel holds and answers the sum of its ledgers.
     pub fn run(mut self, stop: &AtomicBool) -> Ledger {
         let mut times = BurstTimes::default();
+        let mut limits = self.limits.get();
         while !stop.load(Ordering::Relaxed) {
             match self.round(&mut times) {
                 0 => {
@@ -181,6 +211,11 @@ impl Shard {
                     self.metrics.burst_times(&std::mem::take(&mut times));
                 }
                 self.send(snapshot);
+                let wanted = self.limits.get();
+                if !Arc::ptr_eq(&limits, &wanted) {
+                    self.pipe.set_limits(&wanted);
+                    limits = wanted;
+                }
             }
         }
         self.drain(&mut times)

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::decode::ControlThread;
 use crate::metrics::Metrics;
 use crate::receive::{self, ReceiveError};
-use crate::shard::{Pipe, Shard};
+use crate::shard::{Pipe, Shard, SharedLimits};
 
 /// Why the collector does not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,7 @@ pub struct Collector {
     addresses: Vec<SocketAddr>,
     stop: Arc<AtomicBool>,
     control: Option<ControlThread>,
+    limits: SharedLimits,
 }
 
 impl Collector {
@@ -68,6 +69,7 @@ impl Collector {
             addresses: Vec::new(),
             stop: Arc::default(),
             control: None,
+            limits: SharedLimits::new(limits.clone()),
         };
         for (number, (sources, metrics)) in all_sources.into_iter().zip(collector.metrics.clone()).enumerate() {
             if number == 0 {
@@ -80,6 +82,7 @@ impl Collector {
             let shard = Shard {
                 pipe: Pipe::new(number, config, templates, networks.clone(), limits.clone()),
                 sources,
+                limits: collector.limits.clone(),
                 snapshots: sender.clone(),
                 metrics,
                 gather: Duration::from_micros(config.receive.gather_microseconds),
@@ -97,6 +100,12 @@ impl Collector {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The limits in use, to be changed while it runs.
+    #[must_use]
+    pub fn limits(&self) -> &SharedLimits {
+        &self.limits
     }
 
     /// Whether every shard still runs: one that has ended, by a fault of ours, receives no more.

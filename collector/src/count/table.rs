@@ -330,6 +330,11 @@ impl Table {
         }
     }
 
+    /// Gives every entry the number of its limit anew. What its bound holds stays in units of the limit before, until it is forgotten.
+    pub(super) fn rescale(&mut self, mut scale_of: impl FnMut(Key) -> u16) {
+        self.entries.iter_mut().filter(|entry| !entry.is_vacant()).for_each(|entry| entry.scale = scale_of(entry.key()));
+    }
+
     /// Whether a key is held.
     pub(super) fn holds(&self, key: Key, hash: u64) -> bool {
         matches!(self.place(key, hash), Place::Held(_))

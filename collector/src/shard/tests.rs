@@ -96,7 +96,9 @@ fn a_full_queue_loses_snapshots_by_count_and_never_blocks() {
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.send_to(&netflow5(0, 1_000), sources.listeners()[0].address()).unwrap();
     let pipe = pipe(&Config::default());
-    let mut shard = Shard { pipe, sources, snapshots, metrics: metrics.clone(), gather: Duration::ZERO, drain: Duration::from_secs(1) };
+    let limits = SharedLimits::new(limits());
+    let mut shard =
+        Shard { pipe, sources, limits, snapshots, metrics: metrics.clone(), gather: Duration::ZERO, drain: Duration::from_secs(1) };
     (0..3).for_each(|_| shard.send(Snapshot::default()));
     // The stop is already there: what the kernel holds is taken all the same.
     let ledger = shard.run(&AtomicBool::new(true));

@@ -54,6 +54,17 @@ fn a_prefix_with_its_own_limit_is_held_to_that() {
 }
 
 #[test]
+fn a_limit_that_is_lowered_holds_from_then_on_for_hosts_that_are_known() {
+    let mut bench = Bench::new(&Config::default(), Limits::default());
+    // 1,000 packets are a hundredth of the default limit, and more than a quarter of 2,000.
+    bench.count(&[row()]);
+    assert!(bench.run(100).slots.is_empty());
+    bench.counter.set_limits(Limits::of_hosts(Limit { packets_per_second: 2_000.0, bits_per_second: 1e9 }));
+    bench.count(&[Row { start: bench.now, end: bench.now, ..row() }]);
+    assert!(bench.run(100).slots.contains_key(&incoming("203.0.113.7")));
+}
+
+#[test]
 fn hosts_and_prefixes_with_traffic_are_reported_once_in_ten_seconds() {
     let mut bench = Bench::new(&Config::default(), Limits::default());
     bench.count(&[row(), row()]);
