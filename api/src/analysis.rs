@@ -66,10 +66,12 @@ impl Analysis {
     pub fn tell(&self, control: Control) -> bool {
         match self.0.try_send(control) {
             Ok(()) => true,
-            Err(TrySendError::Full(control) | TrySendError::Disconnected(control)) => {
-                tracing::warn!(?control, "the analysts were not told");
+            Err(TrySendError::Full(control)) => {
+                tracing::warn!(?control, "the analysts do not keep up, and were not told");
                 false
             }
+            // The program stops: the state has it, and the next start reads it there.
+            Err(TrySendError::Disconnected(_)) => false,
         }
     }
 }

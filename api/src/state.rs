@@ -218,8 +218,6 @@ fn spawn(name: &str, mut connection: Connection, jobs: Receiver<Job>) -> Result<
         for job in jobs {
             job(&mut connection);
         }
-        // A clean end folds the log into the database file.
-        drop(connection.pragma_update(None, "wal_checkpoint", "TRUNCATE"));
     };
     std::thread::Builder::new()
         .name(name.to_owned())
