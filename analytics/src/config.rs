@@ -89,6 +89,8 @@ pub struct Incident {
     ///
     /// n samples have a relative standard error of 1/√n (Poisson): one sample at 1 in 8,192 says nothing, ten say ± 32 %.
     pub samples_min: u32,
+    /// Packets, sampling undone, that a window of less than a second must hold: fewer are a burst, whatever their rate.
+    pub burst_packets_min: u32,
     /// Standard errors by which the mean of a window must stay over the single limit: 2 = one false alarm in 44 at the limit itself.
     pub sampling_errors: f64,
     /// Part of the limit below which traffic must fall for an incident to end.
@@ -109,6 +111,7 @@ impl Default for Incident {
     fn default() -> Self {
         Self {
             samples_min: 10,
+            burst_packets_min: 100,
             sampling_errors: 2.0,
             end_ratio: 0.7,
             hold_seconds: 10,

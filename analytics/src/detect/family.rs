@@ -180,9 +180,14 @@ fn tcp(mix: &Mix, detail: Option<&Detail>) -> Kind {
         ("ack", &|flags| flags == ACK),
         ("fin", &|flags| flags & FIN != 0 && flags & SYN == 0),
     ];
+    // One large transfer is ACKs too: a flood is named by them only if it is no single conversation.
+    let is_most = |packets: Option<u64>| packets.is_some_and(|packets| packets * 2 > whole);
+    let ports = detail.source_ports.iter().filter(|((protocol, _), ..)| *protocol == TCP);
+    let conversation =
+        is_most(detail.peers.iter().map(|(_, packets, _)| *packets).max()) && is_most(ports.map(|(_, packets, _)| *packets).max());
     match kinds.into_iter().find(|(_, holds)| over_half(holds)) {
-        Some((name, _)) => Kind::with(Family::TcpFlood, name),
-        None => Kind::of(Family::TcpFlood),
+        Some((name, _)) if !(conversation && ["ack", "psh_ack"].contains(&name)) => Kind::with(Family::TcpFlood, name),
+        _ => Kind::of(Family::TcpFlood),
     }
 }
 
@@ -275,6 +280,13 @@ mod tests {
         ] {
             assert_eq!(kind(volume(100.0, 0.0, 0.0, 0.0), flags(bits, 9_999)), ("tcp_flood", Some(name.into())), "{bits:#x}");
         }
+    }
+
+    #[test]
+    fn one_large_transfer_names_no_subtype() {
+        let one_peer = |bits| flags(bits, 9_999).map(|detail| Detail { peers: vec![(schemas::net::Address(1), 80, 40_000)], ..detail });
+        assert_eq!(kind(volume(100.0, 0.0, 0.0, 0.0), one_peer(ACK)), ("tcp_flood", None));
+        assert_eq!(kind(volume(100.0, 0.0, 0.0, 0.0), one_peer(RST)), ("tcp_flood", Some("rst".into())));
     }
 
     #[test]

@@ -164,7 +164,7 @@ impl Scanner {
             let error = sampling_error(samples, to.packets - from.packets);
             for (metric, value, single) in means {
                 let crossing = Crossing { metric, slots, last, value, limit: single * multiple, single, error };
-                if is_over(&crossing, samples, rules) {
+                if is_over(&crossing, samples, to.packets - from.packets, rules) {
                     // Short windows come first, and their ends ascend: the first to be found tells the start best.
                     scan.first.get_or_insert_with(|| self.begin(&crossing));
                     let best = if metric == Metric::PacketsPerSecond { &mut packets } else { &mut bits };
@@ -201,9 +201,10 @@ fn sampling_error(samples: f64, packets: f64) -> f64 {
 }
 
 /// A mean is over its limit if it is larger, if enough samples speak for it, and if it would still be over the single limit were it too large by
-/// some standard errors: then chance alone does not explain it.
-fn is_over(crossing: &Crossing, samples: f64, rules: &config::Incident) -> bool {
-    let enough = crossing.error == 0.0 || samples * ROUNDING >= f64::from(rules.samples_min);
+/// some standard errors: then chance alone does not explain it. A few packets that come at once are a burst, whatever their rate.
+fn is_over(crossing: &Crossing, samples: f64, packets: f64, rules: &config::Incident) -> bool {
+    let is_burst = crossing.slots < SLOTS_PER_SECOND && packets < f64::from(rules.burst_packets_min);
+    let enough = !is_burst && (crossing.error == 0.0 || samples * ROUNDING >= f64::from(rules.samples_min));
     crossing.value > crossing.limit * ROUNDING
         && enough
         && crossing.value * (1.0 - rules.sampling_errors * crossing.error) > crossing.single
@@ -250,6 +251,25 @@ mod tests {
         // Over it are the windows of 1, 5 and 30 s; that of 0.1 s has twice the limit.
         let slots: Vec<u64> = scan(&over, (NOW - 300, NOW)).crossings.iter().map(|crossing| crossing.slots).collect();
         assert_eq!(slots, [10, 50, 300]);
+    }
+
+    /// 46 packets in 0.1 s are 460 a second, over twice a limit of 200; so are 100.
+    #[test]
+    fn a_burst_of_a_few_packets_is_no_attack_however_low_the_limit() {
+        let low = Limit { packets_per_second: 200.0, bits_per_second: 1e9, source: LimitSource::Static };
+        let crossings = |packets: f64| {
+            let ring = ring([(NOW, packets, 0.0, packets)]);
+            let look = Look {
+                ring: &ring,
+                changed: (NOW, NOW),
+                explained: 0,
+                limit: &low,
+                multiples: MULTIPLES,
+                rules: &config::Incident::default(),
+            };
+            Scanner::default().scan(&look).crossings.len()
+        };
+        assert_eq!((crossings(46.0), crossings(100.0)), (0, 1));
     }
 
     /// 21,000 packets in 0.1 s are 210,000 a second, over twice the limit; in the second around them they are 21,000.
