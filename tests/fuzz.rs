@@ -10,8 +10,12 @@ use bench::synthesize::Random;
 use tests::fuzz::mutation::mutate;
 use tests::fuzz::{TARGETS, Target, seed};
 
-/// Mutations of each input.
+/// Mutations of each input, unless `WEIR_FUZZ_MUTATIONS` says otherwise.
 const MUTATIONS: u32 = 400;
+
+fn mutations() -> u32 {
+    std::env::var("WEIR_FUZZ_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(MUTATIONS)
+}
 
 /// The kept inputs of a target, by name.
 fn inputs(target: &Target) -> Vec<PathBuf> {
@@ -51,7 +55,7 @@ fn no_mutation_of_a_kept_input_breaks_a_decoder() {
             let input = fs::read(&path).unwrap();
             let name = path.file_name().unwrap().to_string_lossy();
             let mut random = Random::new(number);
-            for round in 0..MUTATIONS {
+            for round in 0..mutations() {
                 feed(target, &format!("{name}-mutation-{round}"), &mutate(&input, &mut random));
             }
         }

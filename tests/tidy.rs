@@ -224,3 +224,34 @@ fn the_licence_of_every_crate_is_the_one_at_the_top() {
         assert_eq!(own["package"]["license"]["workspace"].as_bool(), Some(true), "{name} names no licence");
     }
 }
+
+/// The text of a crate's sources without its tests.
+fn code_of(folder: &str) -> String {
+    let own = sources().into_iter().filter(|(name, _)| name.starts_with(folder) && !name.contains("tests"));
+    own.map(|(_, text)| text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_count_of_the_ledger_is_counted() {
+    let collector = code_of("collector/src/");
+    let ledger = schemas::ledger::Ledger::default();
+    // A shard decodes what it takes at once: nothing waits in between until something stands there.
+    let names = ledger.counts().map(|(name, _)| name).filter(|name| *name != "datagrams_waiting");
+    let idle = names.filter(|name| !collector.contains(&format!(".{name}")));
+    hold(&idle.map(|name| format!("nothing counts {name}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_column_of_a_flow_is_written_by_some_decoder_and_printed() {
+    let (decoders, printer) = (code_of("collector/src/decode"), code_of("api/src/decode"));
+    let mut complaints = Vec::new();
+    for column in schemas::flow::Column::ALL {
+        if !decoders.contains(&format!("{column:?}")) {
+            complaints.push(format!("no decoder writes {}", column.name()));
+        }
+        if !printer.contains(column.name()) {
+            complaints.push(format!("weir decode does not print {}", column.name()));
+        }
+    }
+    hold(&complaints);
+}
