@@ -79,13 +79,14 @@ impl Collector {
                 }
             }
             let templates = control.templates().ok_or(StartError::Control)?;
+            let gather = sources.gather(Duration::from_micros(config.receive.gather_microseconds));
             let shard = Shard {
                 pipe: Pipe::new(number, config, templates, networks.clone(), limits.clone()),
                 sources,
                 limits: collector.limits.clone(),
                 snapshots: sender.clone(),
                 metrics,
-                gather: Duration::from_micros(config.receive.gather_microseconds),
+                gather,
                 drain: Duration::from_millis(config.receive.drain_milliseconds_max),
             };
             let stop = collector.stop.clone();

@@ -124,3 +124,12 @@ fn unknown_keys_are_errors_and_absent_ones_defaults() {
     assert_eq!((config.ipfix[0].port(), config.sflow[0].port(), config.exporters_allowed.len()), (4_739, 6_343, 1));
     assert!(serde_json::from_str::<Config>(r#"{"netflows": []}"#).is_err());
 }
+
+/// A nanosecond for each octet of room: 64 KiB, which the kernel doubles, are 131 µs.
+#[test]
+fn a_small_buffer_shortens_the_gathering_and_a_large_one_does_not() {
+    let small = open(&Config { socket_buffer_octets: 65_536, ..config("127.0.0.1:0") }, 1).unwrap();
+    let wanted = Duration::from_millis(2);
+    assert_eq!(small[0].gather(wanted), Duration::from_nanos(131_072));
+    assert_eq!(small[0].gather(Duration::from_micros(100)), Duration::from_micros(100));
+}
