@@ -11,6 +11,7 @@ mod cursor;
 mod domain;
 mod element;
 mod error;
+mod group;
 mod netflow5;
 mod option;
 mod persist;
@@ -19,6 +20,7 @@ mod sampling;
 mod section;
 mod sequence;
 mod shared;
+mod state;
 mod template;
 mod waiting;
 mod walk;
@@ -37,11 +39,12 @@ pub use error::DecodeError;
 pub use sampling::SamplingOverride;
 pub use shared::{ControlThread, SharedTemplates};
 
-use control::{Control, ControlSet, Scope, State, hash_of};
+use control::{Control, ControlSet};
 use cursor::{u16_at, u32_at};
 use domain::Domain;
 use plan::{Moment, uptime_since};
 use sequence::Count;
+use state::{Scope, State, hash_of};
 use template::{Announcements, TEMPLATE_ID_MIN, template_set};
 use waiting::{Waiter, Waiting};
 use walk::{Header, Set, Sets};
@@ -339,11 +342,10 @@ impl Decoder {
 
     /// Decodes a data set, or lets it wait.
     fn data(&mut self, domain: Option<usize>, context: &Context, set: Set<'_>, ledger: &mut Ledger, batch: &mut FlowBatch) -> Outcome {
-        let is_known = domain
-            .and_then(|index| self.domains.get(index))
-            .is_some_and(|domain| !domain.is_pending() && domain.state.plan(set.id).is_some());
-        if is_known {
-            return self.known_data(domain, context, set, ledger, batch);
+        if domain.and_then(|index| self.domains.get(index)).is_some_and(|domain| !domain.is_pending())
+            && let Some(outcome) = self.known_data(domain, context, set, ledger, batch)
+        {
+            return outcome;
         }
         if self.config.wait && domain.is_some() {
             let waiter = Waiter {
@@ -364,17 +366,20 @@ impl Decoder {
         Outcome::Uncounted
     }
 
-    /// Decodes a data set whose template is known.
-    fn known_data(&mut self, index: Option<usize>, context: &Context, set: Set<'_>, ledger: &mut Ledger, batch: &mut FlowBatch) -> Outcome {
-        let Some(domain) = index.and_then(|index| self.domains.get_mut(index)) else {
-            return Outcome::Uncounted;
-        };
-        let Some(plan) = domain.state.plan(set.id) else {
-            return Outcome::Uncounted;
-        };
+    /// Decodes a data set; `None` if its template is not known.
+    fn known_data(
+        &mut self,
+        index: Option<usize>,
+        context: &Context,
+        set: Set<'_>,
+        ledger: &mut Ledger,
+        batch: &mut FlowBatch,
+    ) -> Option<Outcome> {
+        let domain = self.domains.get_mut(index?)?;
+        let plan = domain.state.plan(set.id)?;
         let Some(rows) = plan.records(set.body, &mut self.spans) else {
             ledger.sets_malformed += 1;
-            return Outcome::Uncounted;
+            return Some(Outcome::Uncounted);
         };
         ledger.sets_decoded += 1;
         let records = rows;
@@ -383,7 +388,7 @@ impl Decoder {
             self.hand_over(index, context, set, false, ledger);
             // What it tells holds for the sets behind it.
             index.into_iter().for_each(|index| self.update(index));
-            return Outcome::Records(Count::options(rows));
+            return Some(Outcome::Records(Count::options(rows)));
         }
         let rows = rows.min(batch.remaining());
         let export = context.header.export_milliseconds;
@@ -407,7 +412,7 @@ impl Decoder {
             derived: written.derived,
         };
         self.commit(rows, unknown, origin, ledger, batch);
-        Outcome::Records(Count::flows(records))
+        Some(Outcome::Records(Count::flows(records)))
     }
 
     /// One report for each observation domain, source id, engine and sub-agent of `exporter`.
@@ -432,63 +437,6 @@ impl Decoder {
             let ledger = exporters.ledger(exporter);
             ledger.templates_learned += outcome.learned;
             ledger.templates_refused += outcome.refused;
-        }
-    }
-
-    /// The domain that a sender's datagrams belong to: the scope's, or its own where it was told apart.
-    fn resolve(&mut self, scope: &Scope, source_port: u16) -> Option<usize> {
-        let index = self.domain(*scope)?;
-        self.update(index);
-        if self.domains.get(index)?.state.ports.contains(&source_port) {
-            let own = self.domain(Scope { port: source_port, ..*scope })?;
-            self.update(own);
-            return Some(own);
-        }
-        Some(index)
-    }
-
-    /// The entry of a scope, made if there is room.
-    fn domain(&mut self, scope: Scope) -> Option<usize> {
-        if let Some((_, index)) = self.last.filter(|(last, _)| *last == scope) {
-            return Some(index);
-        }
-        let index = match self.index.get(&scope) {
-            Some(&index) => index,
-            None if self.domains.len() >= self.config.domains_max => return None,
-            None => {
-                let overridden = self.overrides.get(scope.exporter).map(|(_, interval)| *interval);
-                let mut domain = Domain::new(scope, self.nothing.clone(), overridden);
-                domain.generation = u64::MAX;
-                self.domains.push(domain);
-                self.index.insert(scope, self.domains.len() - 1);
-                self.of_exporter.entry(scope.exporter).or_default().push(self.domains.len() - 1);
-                self.domains.len() - 1
-            }
-        };
-        self.last = Some((scope, index));
-        Some(index)
-    }
-
-    /// Brings what a domain knows up to date.
-    fn update(&mut self, index: usize) {
-        let Some(domain) = self.domains.get_mut(index) else {
-            return;
-        };
-        match &mut self.plane {
-            Plane::Inline(control) => {
-                if domain.generation != self.generation {
-                    domain.generation = self.generation;
-                    domain.state = control.state(&domain.scope).unwrap_or(&self.nothing).clone();
-                }
-            }
-            Plane::Shared(shared) => {
-                let snapshot = shared.snapshot();
-                if domain.generation != snapshot.generation {
-                    domain.generation = snapshot.generation;
-                    domain.state = snapshot.states.get(&domain.scope).unwrap_or(&self.nothing).clone();
-                    domain.pending = domain.pending.filter(|&number| !shared.is_processed(number));
-                }
-            }
         }
     }
 }

@@ -41,6 +41,11 @@ impl<'a> Fixed<'a> {
         debug_assert!(stride > 0 && octets.len().is_multiple_of(stride), "padding is cut off before");
         Self { octets, stride: stride.max(1) }
     }
+
+    /// The octets of each record.
+    pub(crate) fn stride(self) -> usize {
+        self.stride
+    }
 }
 
 impl<'a> Records<'a> for Fixed<'a> {

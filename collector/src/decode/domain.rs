@@ -1,4 +1,4 @@
-//! What a shard keeps of each observation domain, source id and engine.
+//! What a shard keeps of each observation domain, source id and engine, and how it is found.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,8 +9,9 @@ use schemas::ledger::Ledger;
 
 use super::clock::ClockOffset;
 use super::column::slot;
-use super::control::{Scope, State};
 use super::sequence::{Count, Sequence, Unit};
+use super::state::{Scope, State};
+use super::{Decoder, Plane};
 
 /// Interfaces of a domain that are remembered.
 const INTERFACES_MAX: usize = 1_024;
@@ -127,6 +128,65 @@ impl Domain {
             sampling_source: self.sampling.1,
             clock_offset_milliseconds: self.clock.estimate(),
             interfaces: self.interfaces.clone(),
+        }
+    }
+}
+
+impl Decoder {
+    /// The domain that a sender's datagrams belong to: the scope's, or its own where it was told apart.
+    pub(super) fn resolve(&mut self, scope: &Scope, source_port: u16) -> Option<usize> {
+        let index = self.domain(*scope)?;
+        self.update(index);
+        if self.domains.get(index)?.state.ports.contains(&source_port) {
+            let own = self.domain(Scope { port: source_port, ..*scope })?;
+            self.update(own);
+            return Some(own);
+        }
+        Some(index)
+    }
+
+    /// The entry of a scope, made if there is room.
+    pub(super) fn domain(&mut self, scope: Scope) -> Option<usize> {
+        if let Some((_, index)) = self.last.filter(|(last, _)| *last == scope) {
+            return Some(index);
+        }
+        let index = match self.index.get(&scope) {
+            Some(&index) => index,
+            None if self.domains.len() >= self.config.domains_max => return None,
+            None => {
+                let overridden = self.overrides.get(scope.exporter).map(|(_, interval)| *interval);
+                let mut domain = Domain::new(scope, self.nothing.clone(), overridden);
+                domain.generation = u64::MAX;
+                self.domains.push(domain);
+                self.index.insert(scope, self.domains.len() - 1);
+                self.of_exporter.entry(scope.exporter).or_default().push(self.domains.len() - 1);
+                self.domains.len() - 1
+            }
+        };
+        self.last = Some((scope, index));
+        Some(index)
+    }
+
+    /// Brings what a domain knows up to date.
+    pub(super) fn update(&mut self, index: usize) {
+        let Some(domain) = self.domains.get_mut(index) else {
+            return;
+        };
+        match &mut self.plane {
+            Plane::Inline(control) => {
+                if domain.generation != self.generation {
+                    domain.generation = self.generation;
+                    domain.state = control.state(&domain.scope).unwrap_or(&self.nothing).clone();
+                }
+            }
+            Plane::Shared(shared) => {
+                let snapshot = shared.snapshot();
+                if domain.generation != snapshot.generation {
+                    domain.generation = snapshot.generation;
+                    domain.state = snapshot.states.get(&domain.scope).unwrap_or(&self.nothing).clone();
+                    domain.pending = domain.pending.filter(|&number| !shared.is_processed(number));
+                }
+            }
         }
     }
 }

@@ -9,8 +9,9 @@ use schemas::net::Address;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::control::{Control, Scope};
+use super::control::Control;
 use super::sampling::Rates;
+use super::state::Scope;
 use super::template::{Announcement, Announcements, Definition, template_set};
 
 /// The format of the file.

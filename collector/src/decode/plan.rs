@@ -6,6 +6,7 @@ use super::clock::{from_ntp, from_uptime};
 use super::column::{Chained, Fixed, Place, Records, Write, addresses, each_number, numbers, slot};
 use super::cursor::{number, u8_at, u16_at};
 use super::element::{Clock, Edge, Meaning, meaning};
+use super::group::{Group, Groups};
 use super::section::Section;
 use super::template::{Definition, VARIABLE};
 
@@ -13,6 +14,8 @@ use super::template::{Definition, VARIABLE};
 #[derive(Debug)]
 pub(crate) struct Plan {
     definition: Definition,
+    /// Fields of records of one length that go into their columns as they are.
+    groups: Vec<Group>,
     operations: Vec<Operation>,
     /// Octets of each run of fixed fields; one more than there are fields of variable length.
     runs: Vec<usize>,
@@ -173,7 +176,9 @@ impl Plan {
     pub(crate) fn run(&self, body: &[u8], rows: usize, spans: &[u32], moment: &Moment, batch: &mut FlowBatch) -> Rows {
         if self.runs.len() == 1 {
             let octets = body.get(..rows * self.record_octets_min).unwrap_or_default();
-            self.run_over(Fixed::new(octets, self.record_octets_min), rows, moment, batch)
+            let records = Fixed::new(octets, self.record_octets_min);
+            self.groups.iter().for_each(|group| group.run(records, batch));
+            self.run_over(records, rows, moment, batch)
         } else {
             self.run_over(Chained::new(body, spans, self.spans_per_record()), rows, moment, batch)
         }
@@ -384,8 +389,18 @@ impl Compiler {
             self.add_merged(Column::SamplingInterval, Operation::Rate { taken, other, is_population });
         }
         let times = ColumnSet::of(&[start, end]);
+        let mut groups = Groups::default();
+        if runs.len() == 1 {
+            // Only first writes of a column: they may come before all others.
+            self.operations.retain(|operation| match *operation {
+                Operation::Number { column, place, write: Write::Set } => !groups.take_in(column, place.offset, place.length),
+                Operation::Address { column, place, write: Write::Set } => place.length != 4 || !groups.take_in(column, place.offset, 4),
+                _ => true,
+            });
+        }
         Plan {
             record_octets_min: definition.record_octets_min().max(1),
+            groups: groups.into_vec(),
             operations: self.operations,
             runs,
             present: self.written,

@@ -14,8 +14,9 @@ use schemas::net::Address;
 use schemas::time::Timestamp;
 
 use super::Config;
-use super::control::{Control, ControlSet, Outcome, Scope, State};
+use super::control::{Control, ControlSet, Outcome};
 use super::persist;
+use super::state::{Scope, State};
 
 /// Sets that are taken in before what was learned is published.
 const SETS_PER_SNAPSHOT_MAX: usize = 256;

@@ -7,7 +7,7 @@ use schemas::ledger::Ledger;
 use schemas::net::Address;
 use schemas::time::Timestamp;
 
-use super::control::Scope;
+use super::state::Scope;
 use super::walk::{Header, Set};
 use super::{Config, Context, Decoder, Plane, ROWS_PER_DATAGRAM_MAX};
 use crate::exporter::Exporters;
