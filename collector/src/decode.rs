@@ -396,8 +396,9 @@ impl Decoder {
         let moment = Moment { export_milliseconds: export, uptime_milliseconds: uptime };
         let written = plan.run(set.body, rows, &self.spans, &moment, batch);
         let (unknown, interval, source) = sampling::apply(batch, rows, plan, &domain.state.rates, domain.overridden);
-        let sampled =
-            if interval.is_some() || plan.has_interval() { ColumnSet::of(&[Column::SamplingInterval]) } else { ColumnSet::default() };
+        // The column is written as soon as one of the rows has a rate, be it not the last.
+        let is_known = plan.has_interval() || unknown < u64::try_from(rows).unwrap_or(0);
+        let sampled = if is_known { ColumnSet::of(&[Column::SamplingInterval]) } else { ColumnSet::default() };
         domain.see(rows, (interval, source), batch);
         let origin = Origin {
             exporter: context.scope.exporter,

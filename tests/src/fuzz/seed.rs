@@ -14,6 +14,26 @@ pub type Seed = (&'static str, &'static str, Vec<u8>);
 /// When the exporters of the seeds speak: 2026-11-20T12:00:00Z.
 pub const MOMENT: Timestamp = Timestamp(1_795_176_000_000);
 
+const CONFIGURATION: &str = r#"data_dir = "./weir-data"
+networks = ["203.0.113.0/24", "2001:db8::/32"]
+
+[collector.receive]
+netflow = ["0.0.0.0:2055"]
+exporters_allowed = ["192.0.2.0/24"]
+
+[analytics.threshold]
+packets_per_second = 100_000
+
+[[analytics.threshold.hosts]]
+target = "203.0.113.7"
+bits_per_second = 5_000_000_000
+
+[[analytics.mitigation.adapters]]
+type = "gobgp"
+id = "edge"
+communities = ["65535:666"]
+"#;
+
 /// All seeds.
 #[must_use]
 pub fn all() -> Vec<Seed> {
@@ -34,7 +54,7 @@ pub fn all() -> Vec<Seed> {
     let records: Vec<u8> = (0..=255).collect();
     seeds.push(("plan_against_oracle", "version9", [&[0, 7, 0x30, 0x31, 2, 3, 5, 6, 7, 0x18], records.as_slice()].concat()));
     seeds.push(("plan_against_oracle", "ipfix", [&[1, 7, 0, 0x11, 0x19, 0x1a, 0x0c, 0x1d, 0x1e, 0x1f], records.as_slice()].concat()));
-    seeds.push(("config", "default", api::config::DEFAULT.as_bytes().to_vec()));
+    seeds.push(("config", "provider", CONFIGURATION.as_bytes().to_vec()));
     seeds.extend(frames());
     seeds.extend(captures());
     seeds
