@@ -196,9 +196,10 @@ impl Decoder {
         ledger.sets_decoded += 1;
         let mut clock_offset_milliseconds = 0;
         let mut interval = header.sampling_interval;
-        let domain = self.domain(scope);
-        if let Some(domain) = domain.and_then(|index| self.domains.get_mut(index)) {
-            clock_offset_milliseconds = domain.observe_clock(header.export_milliseconds, datagram.arrival);
+        if let Some(domain) = self.domain(scope).and_then(|index| self.domains.get_mut(index)) {
+            let (export, uptime) = (header.export_milliseconds, Some(header.uptime_milliseconds));
+            domain.observe_clock(export, uptime, datagram.arrival);
+            clock_offset_milliseconds = domain.clock_offset(export, uptime);
             if let Some(sequence) = header.sequence {
                 domain.observe_sequence(sequence, Some(Count::flows(rows)), Some(header.uptime_milliseconds), ledger);
             }
@@ -255,7 +256,7 @@ impl Decoder {
         let context = Context { scope, source_port: datagram.source_port, arrival: datagram.arrival, header };
         let mut domain = self.resolve(&scope, datagram.source_port);
         if let Some(domain) = domain.and_then(|index| self.domains.get_mut(index)) {
-            domain.observe_clock(header.export_milliseconds, datagram.arrival);
+            domain.observe_clock(header.export_milliseconds, header.uptime_milliseconds, datagram.arrival);
         }
         let mut records = Some(Count::default());
         let mut result = Ok(());
@@ -396,6 +397,7 @@ impl Decoder {
         let moment = Moment { export_milliseconds: export, uptime_milliseconds: uptime };
         let written = plan.run(set.body, rows, &self.spans, &moment, batch);
         let (unknown, interval, source) = sampling::apply(batch, rows, plan, &domain.state.rates, domain.overridden);
+        let counted_from = context.header.uptime_milliseconds.filter(|_| plan.tells_uptimes());
         // The column is written as soon as one of the rows has a rate, be it not the last.
         let is_known = plan.has_interval() || unknown < u64::try_from(rows).unwrap_or(0);
         let sampled = if is_known { ColumnSet::of(&[Column::SamplingInterval]) } else { ColumnSet::default() };
@@ -408,7 +410,7 @@ impl Decoder {
             template_id: set.id,
             arrival_milliseconds: context.arrival.0,
             export_milliseconds: export,
-            clock_offset_milliseconds: domain.clock_offset(),
+            clock_offset_milliseconds: domain.clock_offset(export, counted_from),
             present: written.present.union(sampled),
             derived: written.derived,
         };

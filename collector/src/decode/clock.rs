@@ -70,6 +70,46 @@ impl ClockOffset {
     }
 }
 
+/// From here on a difference between two sights of the same start is no fraction of a second: the clock was set, or started anew.
+const START_MOVED_MILLISECONDS: u64 = 1_500;
+
+/// When an exporter's uptime clock stood at 0, by its own clock: what its headers say, of the recent ones the latest.
+///
+/// Headers of NetFlow v9 tell whole seconds (RFC 3954 §5.1), so that `export - uptime` is early by the fraction that was cut off. Taken
+/// as it is, every flow of a second would end in the tenth of a second in which that second began, ten times as strong as it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct UptimeStart {
+    window_ends: u64,
+    current: Option<i64>,
+    previous: Option<i64>,
+}
+
+impl UptimeStart {
+    /// Takes the two clocks of a datagram's header.
+    pub(crate) fn observe(&mut self, export_milliseconds: u64, uptime_milliseconds: u32, arrival: Timestamp) {
+        let sample = signed_difference(export_milliseconds, u64::from(uptime_milliseconds));
+        if self.latest().is_some_and(|latest| latest.abs_diff(sample) > START_MOVED_MILLISECONDS) {
+            *self = Self::default();
+        }
+        if arrival.0 >= self.window_ends {
+            // Two windows, so that an uptime clock that runs slow is followed.
+            self.previous = self.current.take();
+            self.window_ends = arrival.0.saturating_add(WINDOW_MILLISECONDS);
+        }
+        self.current = Some(self.current.map_or(sample, |latest| latest.max(sample)));
+    }
+
+    fn latest(&self) -> Option<i64> {
+        self.current.into_iter().chain(self.previous).max()
+    }
+
+    /// The fraction of a second that was cut off the export time of a header, in milliseconds.
+    pub(crate) fn fraction_cut(&self, export_milliseconds: u64, uptime_milliseconds: u32) -> i64 {
+        let sample = signed_difference(export_milliseconds, u64::from(uptime_milliseconds));
+        self.latest().map_or(0, |latest| latest.saturating_sub(sample).clamp(0, 999))
+    }
+}
+
 fn signed_difference(left: u64, right: u64) -> i64 {
     i64::try_from(i128::from(left) - i128::from(right)).unwrap_or(if left > right { i64::MAX } else { i64::MIN })
 }
@@ -110,6 +150,34 @@ mod tests {
         let mut clock = ClockOffset::default();
         assert_eq!(clock.observe(1_000_000, Timestamp(1_000_950)), 0);
         assert_eq!(clock.observe(1_001_000, Timestamp(1_000_400)), 0);
+    }
+
+    /// Started at 1,000,000,250 ms; a datagram each 100 ms, its header's time cut to whole seconds.
+    #[test]
+    fn whole_seconds_in_headers_do_not_gather_a_second_in_its_beginning() {
+        let mut start = UptimeStart::default();
+        let header = |now: u64| (now / 1_000 * 1_000, u32::try_from(now - 1_000_000_250).unwrap());
+        for now in (1_000_050_000..1_000_052_000).step_by(100) {
+            let (export, uptime) = header(now);
+            start.observe(export, uptime, Timestamp(now));
+        }
+        for now in (1_000_052_000..1_000_053_000).step_by(100) {
+            let (export, uptime) = header(now);
+            start.observe(export, uptime, Timestamp(now));
+            let ended = from_uptime(export, uptime, uptime).saturating_add_signed(start.fraction_cut(export, uptime));
+            assert_eq!(ended, now, "a flow that ends as it is sent");
+        }
+    }
+
+    #[test]
+    fn an_uptime_that_starts_anew_and_a_clock_that_is_set_leave_no_fraction_behind() {
+        let mut start = UptimeStart::default();
+        start.observe(1_000_000_000, 500_000, Timestamp(1_000_000_000));
+        start.observe(1_000_010_000, 0, Timestamp(1_000_010_000));
+        assert_eq!(start.fraction_cut(1_000_010_000, 0), 0);
+        // Set back by an hour.
+        start.observe(996_411_000, 1_000, Timestamp(1_000_011_000));
+        assert_eq!(start.fraction_cut(996_411_000, 1_000), 0);
     }
 
     #[test]

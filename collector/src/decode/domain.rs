@@ -7,7 +7,7 @@ use schemas::counter::{DomainReport, SamplingSource};
 use schemas::flow::{FlowBatch, Version};
 use schemas::ledger::Ledger;
 
-use super::clock::ClockOffset;
+use super::clock::{ClockOffset, UptimeStart};
 use super::column::slot;
 use super::sequence::{Count, Sequence, Unit};
 use super::state::{Scope, State};
@@ -32,6 +32,7 @@ pub(crate) struct Domain {
     pub(crate) overridden: Option<u32>,
     sequence: Sequence,
     clock: ClockOffset,
+    uptime_start: UptimeStart,
     datagrams: u64,
     records: u64,
     without_template: u64,
@@ -49,6 +50,7 @@ impl Domain {
             overridden,
             sequence: Sequence::default(),
             clock: ClockOffset::default(),
+            uptime_start: UptimeStart::default(),
             datagrams: 0,
             records: 0,
             without_template: 0,
@@ -62,15 +64,19 @@ impl Domain {
         self.pending.is_some() || self.state.superseded.load(Ordering::Relaxed)
     }
 
-    /// Takes a datagram's export time, and returns what to add to the exporter's times.
-    pub(crate) fn observe_clock(&mut self, export_milliseconds: u64, arrival: schemas::time::Timestamp) -> i64 {
+    /// Takes a datagram's export time, and the uptime at it where its header tells that.
+    pub(crate) fn observe_clock(&mut self, export_milliseconds: u64, uptime_milliseconds: Option<u32>, arrival: schemas::time::Timestamp) {
         self.datagrams += 1;
-        self.clock.observe(export_milliseconds, arrival)
+        self.clock.observe(export_milliseconds, arrival);
+        if let Some(uptime) = uptime_milliseconds {
+            self.uptime_start.observe(export_milliseconds, uptime, arrival);
+        }
     }
 
-    /// The clock offset as estimated so far.
-    pub(crate) fn clock_offset(&self) -> i64 {
-        self.clock.estimate()
+    /// What to add to the times of a datagram's records, in milliseconds; `uptime_milliseconds` of its header where they count from that.
+    pub(crate) fn clock_offset(&self, export_milliseconds: u64, uptime_milliseconds: Option<u32>) -> i64 {
+        let fraction = uptime_milliseconds.map_or(0, |uptime| self.uptime_start.fraction_cut(export_milliseconds, uptime));
+        self.clock.estimate().saturating_add(fraction)
     }
 
     /// Takes a datagram's sequence number; `records` as far as they could be counted.

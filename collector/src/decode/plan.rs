@@ -172,6 +172,12 @@ impl Plan {
         (end <= body.len()).then_some(end)
     }
 
+    /// Whether its times count from the two clocks of the datagram's header alone.
+    pub(crate) fn tells_uptimes(&self) -> bool {
+        let end = Column::FlowEndMilliseconds;
+        self.system_init.is_none() && self.by_uptime.has(end) && self.present.has(end)
+    }
+
     /// Writes `rows` records of a set, found by [`Plan::records`], behind the batch's last row; nothing is committed.
     pub(crate) fn run(&self, body: &[u8], rows: usize, spans: &[u32], moment: &Moment, batch: &mut FlowBatch) -> Rows {
         if self.runs.len() == 1 {

@@ -73,8 +73,12 @@ fn ipfix(sequence: u32, sets: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn netflow9(sequence: u32, sets: &[Vec<u8>]) -> Vec<u8> {
+    netflow9_at(1_000_000, sequence, sets)
+}
+
+fn netflow9_at(uptime: u32, sequence: u32, sets: &[Vec<u8>]) -> Vec<u8> {
     let mut octets = vec![0, 9, 0, 1];
-    octets.extend(1_000_000u32.to_be_bytes());
+    octets.extend(uptime.to_be_bytes());
     octets.extend(SECONDS.to_be_bytes());
     octets.extend(sequence.to_be_bytes());
     octets.extend([0, 0, 0, 7]);
@@ -263,6 +267,30 @@ fn the_operators_word_on_sampling_stands_over_the_exporters() {
     assert_eq!((bench.batch.sampling_interval[0], bench.ledger().records_sampling_unknown), (512, 0));
     let report = &bench.decoder.domains("192.0.2.1".parse().unwrap())[0];
     assert_eq!((report.sampling_interval, report.sampling_source), (Some(512), SamplingSource::Config));
+}
+
+/// Ten flows of one packet, sent as they end, 0.1 s apart in one second: the header's time is the same in all ten, the uptime tells them apart.
+#[test]
+fn the_flows_of_a_second_are_not_gathered_in_its_beginning_by_a_header_in_whole_seconds() {
+    let mut bench = Bench::inline();
+    let second = u64::from(SECONDS) * 1_000;
+    let times = set(0, &template(256, &[(22, 4), (21, 4)]));
+    let send = |bench: &mut Bench, sequence: u32, milliseconds: u32| {
+        let uptime = 1_000_000 + milliseconds;
+        let flow = set(256, &[uptime.to_be_bytes(), uptime.to_be_bytes()].concat());
+        bench.now = second + u64::from(milliseconds);
+        bench.send(&netflow9_at(uptime, sequence, &[times.clone(), flow]));
+    };
+    // The first second shows when the uptime clock stood at 0.
+    (0..10).for_each(|tenth| send(&mut bench, tenth, tenth * 100));
+    let ends = |bench: &Bench| -> Vec<u64> {
+        let segments = bench.batch.segments().iter();
+        segments
+            .map(|segment| bench.batch.flow_end_milliseconds[segment.first].saturating_add_signed(segment.origin.clock_offset_milliseconds))
+            .collect()
+    };
+    assert_eq!(bench.batch.flow_end_milliseconds[..2], [second, second], "as exported");
+    assert_eq!(ends(&bench), (0..10).map(|tenth| second + tenth * 100).collect::<Vec<_>>());
 }
 
 #[test]
