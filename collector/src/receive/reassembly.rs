@@ -8,6 +8,8 @@ use crate::decode::frame::{Headers, Link, dissect};
 const UDP: u8 = 17;
 /// Datagrams that are put together at one time; the oldest gives way.
 const WAITING_MAX: usize = 64;
+/// The largest payload whose length a UDP header can tell.
+const PAYLOAD_OCTETS_MAX: usize = 0xffff - 8;
 /// Fragments of one datagram: 65,535 octets in parts of no less than 512.
 const PARTS_MAX: usize = 128;
 
@@ -145,12 +147,14 @@ fn datagram<'a>(headers: &Headers, segment: &'a [u8]) -> Option<UdpDatagram<'a>>
         0 => carried.len(),
         octets => usize::from(octets).checked_sub(8)?,
     };
+    let payload = carried.get(..announced).unwrap_or(carried);
     Some(UdpDatagram {
         source: headers.source_address,
         destination: headers.destination_address,
         source_port: u16::from_be_bytes([*s0, *s1]),
         destination_port: u16::from_be_bytes([*d0, *d1]),
-        payload: carried.get(..announced).unwrap_or(carried),
+        // A frame without lengths may be of any size; a decoder is given no more than a datagram can hold.
+        payload: payload.get(..PAYLOAD_OCTETS_MAX).unwrap_or(payload),
     })
 }
 

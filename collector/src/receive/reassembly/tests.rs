@@ -114,3 +114,12 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_frame_without_lengths_gives_no_more_than_a_datagram_can_hold() {
+    let mut packet = ipv4(0, false, &udp(&[]));
+    // Neither IPv4 nor UDP tells a length, as behind segmentation in the network card.
+    (packet[2], packet[3], packet[24], packet[25]) = (0, 0, 0, 0);
+    packet.resize(1 << 20, 7);
+    assert_eq!(Reassembler::default().take(Link::Ip, &packet).unwrap().payload.len(), 65_527);
+}
