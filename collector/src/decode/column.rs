@@ -252,10 +252,20 @@ fn write_addresses<'a>(column: &mut [Address], records: impl Records<'a>, place:
     match (place.length, write) {
         (4, Write::Set) => each_array(column, records, place, |octets| Address::from_v4(u32::from_be_bytes(*octets))),
         (16, Write::Set) => each_array(column, records, place, |octets| Address(u128::from_be_bytes(*octets))),
-        _ => each(column, records, place, write, |octets| match (octets.first_chunk(), octets.first_chunk(), octets.len()) {
-            (Some(octets), _, 4) => Address::from_v4(u32::from_be_bytes(*octets)),
-            (_, Some(octets), 16) => Address(u128::from_be_bytes(*octets)),
-            _ => Address(0),
+        // A record of a template with both kinds of addresses writes zeros into the one that it has not got.
+        (_, Write::Fill) => column.iter_mut().zip(records.fields(place)).for_each(|(value, octets)| match read_address(octets) {
+            other if other.is_none() => {}
+            other if value.is_none() || *value == Address::from_v4(0) => *value = other,
+            _ => {}
         }),
+        _ => each(column, records, place, write, read_address),
+    }
+}
+
+fn read_address(octets: &[u8]) -> Address {
+    match (octets.first_chunk(), octets.first_chunk(), octets.len()) {
+        (Some(octets), _, 4) => Address::from_v4(u32::from_be_bytes(*octets)),
+        (_, Some(octets), 16) => Address(u128::from_be_bytes(*octets)),
+        _ => Address(0),
     }
 }

@@ -41,6 +41,20 @@ fn a_record_is_read_field_by_field_and_padding_is_not() {
 }
 
 #[test]
+fn of_two_kinds_of_addresses_the_one_that_says_something_is_taken_whichever_comes_first() {
+    let v6 = [[0x20, 1, 0xd, 0xb8].as_slice(), &[0; 11], &[1]].concat();
+    let (v4, none4, none6) = (vec![192, 0, 2, 1], vec![0; 4], vec![0; 16]);
+    let first = |fields: &[(u16, u16)], body: &[u8]| run(&plan(Style::Ipfix, fields), body).1.source_address[0].to_string();
+    let (one, other) = ([(8, 4), (27, 16)], [(27, 16), (8, 4)]);
+    assert_eq!(first(&one, &[none4.clone(), v6.clone()].concat()), "2001:db8::1");
+    assert_eq!(first(&other, &[v6, none4.clone()].concat()), "2001:db8::1");
+    assert_eq!(first(&one, &[v4.clone(), none6.clone()].concat()), "192.0.2.1");
+    assert_eq!(first(&other, &[none6.clone(), v4].concat()), "192.0.2.1");
+    // Who has no address yet sends from 0.0.0.0.
+    assert_eq!(first(&one, &[none4, none6].concat()), "0.0.0.0");
+}
+
+#[test]
 fn of_a_repeated_field_the_first_is_taken() {
     let plan = plan(Style::Ipfix, &[(7, 2), (7, 2), (1, 4), (1, 4)]);
     let (_, batch) = run(&plan, &[0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 9]);
