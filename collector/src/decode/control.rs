@@ -273,7 +273,10 @@ impl Control {
                 system_init = facts.system_init_milliseconds.or(system_init);
             }
         }
+        let is_new = rates != entry.state.rates || system_init != entry.state.system_init_milliseconds;
         entry.change(|state| {
+            // What was told before says something new again.
+            is_new.then(|| state.forget_options());
             state.rates = rates;
             state.system_init_milliseconds = system_init;
             state.remember(hash_of(set.set_id, &set.body), Vec::new());

@@ -113,10 +113,16 @@ impl State {
         self.sets.insert(hash, ids);
     }
 
-    /// Forgets a template, and every set that announces it: if one comes again, it says something new.
+    /// Forgets a template, and every set that announces it or may be read by it: if one comes again, it says something new.
     pub(crate) fn forget(&mut self, id: u16) -> Option<Known> {
+        self.forget_options();
         self.sets.retain(|_, ids| !ids.contains(&id));
         self.plans.remove(&id)
+    }
+
+    /// Forgets the options sets, which announce no template.
+    pub(crate) fn forget_options(&mut self) {
+        self.sets.retain(|_, ids| !ids.is_empty());
     }
 }
 

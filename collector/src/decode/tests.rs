@@ -241,6 +241,22 @@ fn rates_are_per_sampler_and_hold_for_rows_that_come_later() {
 }
 
 #[test]
+fn a_rate_that_goes_back_to_what_it_was_is_believed_again() {
+    let mut bench = Bench::inline();
+    let rate = |rate| set(300, &[1, rate]);
+    let flow = || set(256, &[0, 1]);
+    bench.send(&ipfix(0, &[set(3, &options_template(300, &[(149, 1), (34, 1)])), set(2, &template(256, &[(7, 2)]))]));
+    for told in [10, 20, 10, 10, 20] {
+        bench.send(&ipfix(0, &[rate(told), flow()]));
+    }
+    assert_eq!(bench.batch.sampling_interval[..5], [10, 20, 10, 10, 20]);
+    // The same octets under another layout: scope and rate have changed places.
+    bench.send(&ipfix(0, &[set(3, &options_template(300, &[(34, 1), (149, 1)])), rate(20), flow()]));
+    bench.send(&ipfix(0, &[set(3, &options_template(300, &[(149, 1), (34, 1)])), rate(20), flow()]));
+    assert_eq!(bench.batch.sampling_interval[6], 20);
+}
+
+#[test]
 fn an_options_record_with_an_empty_name_still_tells_its_rate() {
     let mut bench = Bench::inline();
     let options = set(3, &options_template(257, &[(149, 4), (335, 0xffff), (34, 4)]));
