@@ -241,6 +241,15 @@ fn rates_are_per_sampler_and_hold_for_rows_that_come_later() {
 }
 
 #[test]
+fn a_row_whose_rate_is_known_shows_it_whatever_the_last_row_says() {
+    let mut bench = Bench::inline();
+    let sampler = set(3, &options_template(300, &[(302, 1), (34, 1)]));
+    bench.send(&ipfix(0, &[sampler, set(300, &[1, 10, 2, 20]), set(2, &template(256, &[(302, 1)])), set(256, &[1, 9])]));
+    assert_eq!(bench.batch.sampling_interval[..2], [10, 0], "sampler 9 has told nothing");
+    assert!(bench.batch.segments()[0].origin.present.has(Column::SamplingInterval));
+}
+
+#[test]
 fn a_rate_that_goes_back_to_what_it_was_is_believed_again() {
     let mut bench = Bench::inline();
     let rate = |rate| set(300, &[1, rate]);
