@@ -24,6 +24,8 @@ const REACHED_MIN: f64 = 0.95;
 const TRIES: usize = 3;
 /// Halvings of the last interval of the search; four leave 3 % of the rate.
 const BISECTIONS: usize = 4;
+/// A sender that misses its rate and reaches less than this multiple of what it reached before is at its end.
+const GAIN_MIN: f64 = 1.1;
 /// First rate of the search.
 const KNEE_FROM: f64 = 200_000.0;
 /// The search ends here in any case.
@@ -259,11 +261,13 @@ impl Bench<'_> {
                 bad = Some(rate);
                 break;
             }
-            good = at;
-            if !reached {
-                limited_by_sender = true;
+            // A sender that was held up once may reach more at the next rate; one that gets no further is at its end.
+            limited_by_sender = !reached;
+            if limited_by_sender && at < GAIN_MIN * good {
+                good = at.max(good);
                 break;
             }
+            good = at.max(good);
             rate *= 1.5;
         }
         if let Some(mut bad) = bad {
@@ -279,7 +283,7 @@ impl Bench<'_> {
                 steps.push(step);
             }
         }
-        Ok(Knee { flows_per_second: good, limited_by_sender, steps })
+        Ok(Knee { flows_per_second: good, limited_by_sender: limited_by_sender && bad.is_none(), steps })
     }
 
     fn try_step(&mut self, subject: Subject, rate: f64) -> Result<Step> {

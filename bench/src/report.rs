@@ -10,6 +10,9 @@ use crate::peers;
 use crate::pipe::{Measurement, Step};
 use crate::subject::Subject;
 
+/// More processors than this busy with other programs are worth a word.
+const FOREIGN_MAX: f64 = 0.2;
+
 /// The machine that was measured on.
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
@@ -78,6 +81,11 @@ impl Report {
         // Writing to a string cannot fail.
         let _ =
             writeln!(text, "{cores} × {processor}, Linux {kernel}; nfcapd: {nfcapd}; socket buffers of {} octets.\n", self.buffer_octets);
+        let steps = self.measurements.iter().flat_map(|measurement| &measurement.steps);
+        let foreign = steps.map(|step| step.foreign_processors).fold(0.0, f64::max);
+        if foreign > FOREIGN_MAX {
+            let _ = writeln!(text, "Disturbed: other programs kept up to {foreign:.1} processors busy meanwhile.\n");
+        }
         text.push_str(
             "| collector | protocol | hosts | flows/s | CPU a flow | all threads | allocations a datagram | dropped | knee, flows/s |\n",
         );
@@ -123,7 +131,8 @@ fn ratios(measurements: &[Measurement]) -> Vec<Ratio> {
         let beside = |other: &&Measurement| other.subject != Subject::Weir && (other.protocol, other.hosts) == (own.protocol, own.hosts);
         for peer in measurements.iter().filter(beside) {
             for (step, other) in own.steps.iter().zip(&peer.steps) {
-                let knees = own.knee.as_ref().zip(peer.knee.as_ref());
+                // Where the sender was the peer's limit its knee is not known; where it was only ours, the ratio is a lower bound.
+                let knees = own.knee.as_ref().zip(peer.knee.as_ref().filter(|knee| !knee.limited_by_sender));
                 ratios.push(Ratio {
                     peer: peer.subject,
                     protocol: own.protocol,
