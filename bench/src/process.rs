@@ -18,14 +18,23 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program that says nothing, in a group of its own: a Ctrl-C at the terminal reaches it through us, once.
+    /// Starts a program that says nothing, and that the kernel asks to stop if we end without having done so.
     ///
     /// # Errors
     ///
     /// If it is not installed; `package` says where it would come from.
     pub(crate) fn start(command: &mut Command, package: &str) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
-        command.stdin(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        #[expect(unsafe_code, reason = "the standard library cannot tie a child to its parent")]
+        // SAFETY: between fork and exec only prctl is called, which is safe there and touches no memory.
+        unsafe {
+            command.pre_exec(|| {
+                // A kernel that refuses leaves a child that outlives a kill of its parent: no reason not to measure.
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                Ok(())
+            });
+        }
         let child = command.spawn().with_context(|| format!("{name} cannot be started; it is in {package}"))?;
         Ok(Self { name, child })
     }
