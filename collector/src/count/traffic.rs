@@ -144,6 +144,7 @@ pub(super) struct Rows<'a> {
     destination_address: &'a [Address],
     source_port: &'a [u16],
     destination_port: &'a [u16],
+    icmp_type_code: &'a [u16],
     protocol: &'a [u8],
     tcp_flags: &'a [u16],
     ttl: &'a [u8],
@@ -209,6 +210,7 @@ impl<'a> Rows<'a> {
             destination_address: column!(destination_address, DestinationAddress),
             source_port: column!(source_port, SourcePort),
             destination_port: column!(destination_port, DestinationPort),
+            icmp_type_code: column!(icmp_type_code, IcmpTypeCode),
             protocol: column!(protocol_identifier, ProtocolIdentifier),
             tcp_flags: column!(tcp_control_bits, TcpControlBits),
             ttl: column!(ip_ttl, IpTtl),
@@ -265,6 +267,10 @@ impl<'a> Rows<'a> {
             tcp_flags = 0;
         }
         let protocol = at(self.protocol, row);
+        // NetFlow version 5 writes type and code of ICMP into the destination port; other exporters have a field for them.
+        if matches!(protocol, ICMP | ICMP_V6) && destination_port == 0 && !is_back {
+            destination_port = at(self.icmp_type_code, row);
+        }
         let rate = f64::from(at(self.sampling_interval, row).max(1));
         let kind = kind(protocol, tcp_flags, source_port, at(self.fragment, row), ports);
         let (packets, octets) = (exported.packets as f64 * rate, exported.octets as f64 * rate);

@@ -18,6 +18,17 @@ fn a_new_suspect_keeps_what_came_before_it_was_one() {
 }
 
 #[test]
+fn type_and_code_of_icmp_stand_for_the_destination_port() {
+    let mut bench = Bench::new(&Config::default(), Limits::default());
+    bench.write(&[Row { protocol: 1, source_port: 0, packets: 40_000, ..row() }]);
+    // An echo request.
+    bench.batch.icmp_type_code[0] = 0x0800;
+    bench.commit(1, &[ONE_WAY, &[Column::IcmpTypeCode]].concat());
+    let told = bench.run(100);
+    assert_eq!(told.details[&incoming("203.0.113.7")].destination_ports[0].0, (1, 0x0800));
+}
+
+#[test]
 fn a_quiet_suspect_is_released_and_may_become_one_again() {
     let mut bench = Bench::new(&Config::default(), Limits::default());
     // Between the 5,000 packets in 0.1 s that make a suspect of a host and the 50,000 of a /24.
