@@ -100,6 +100,10 @@ fn vectors(mix: &Mix, detail: Option<&Detail>, metric: Metric) -> Vec<(String, f
     let mut vectors: Vec<(String, f64)> =
         amplifiers(detail, metric).into_iter().map(|(name, share)| (name.to_owned(), share * mix.udp)).collect();
     let named: f64 = vectors.iter().map(|(_, share)| share).sum();
+    // The later fragments of answers have no port: they are no vector of their own.
+    let portless = (from_port(detail, UDP, 0, metric) * mix.udp).min(mix.fragments).min((mix.udp - named).max(0.0));
+    let largest = vectors.iter_mut().max_by(|one, other| one.1.total_cmp(&other.1));
+    let named = named + largest.map_or(0.0, |(_, share)| (*share += portless, portless).1);
     vectors.push(("udp".to_owned(), (mix.udp - named).max(0.0)));
     vectors.extend([("tcp".to_owned(), mix.tcp), ("icmp".to_owned(), mix.icmp), ("other".to_owned(), mix.other)]);
     vectors.sort_by(|one, other| other.1.total_cmp(&one.1));
@@ -120,6 +124,15 @@ fn amplifiers(detail: Option<&Detail>, metric: Metric) -> Vec<(&'static str, f64
             Some((amplification::service_of(*port)?.name, (weight(*packets, *octets) / udp).min(1.0)))
         })
         .collect()
+}
+
+/// Part of a protocol that comes from `port`.
+fn from_port(detail: Option<&Detail>, protocol: u8, port: u16, metric: Metric) -> f64 {
+    let Some(detail) = detail else { return 0.0 };
+    let weight = |packets: u64, octets: u64| if metric == Metric::BitsPerSecond { octets as f64 } else { packets as f64 };
+    let whole = protocol_weight(detail, protocol, &weight);
+    let own = detail.source_ports.iter().find(|(source, ..)| *source == (protocol, port));
+    own.filter(|_| whole > 0.0).map_or(0.0, |(_, packets, octets)| (weight(*packets, *octets) / whole).min(1.0))
 }
 
 fn protocol_weight(detail: &Detail, protocol: u8, weight: &impl Fn(u64, u64) -> f64) -> f64 {
@@ -320,6 +333,18 @@ mod tests {
         seen.source_ports = vec![((UDP, 0), 70, 35_000), ((UDP, 53), 30, 15_000)];
         assert_eq!(kind(answers, Some(seen)), ("udp_flood", Some("dns_amplification".into())));
         assert_eq!(kind(Volume { fragment_packets: 60.0, ..volume(0.0, 100.0, 0.0, 0.0) }, None), ("udp_flood", None));
+    }
+
+    /// An answer of 2,800 octets comes in two fragments, of which only the first tells its port.
+    #[test]
+    fn answers_in_two_fragments_are_one_vector() {
+        let answers = Volume { amplification_packets: 50.0, fragment_packets: 100.0, ..volume(0.0, 100.0, 0.0, 0.0) };
+        let mut seen = detail(UDP, 53, 40_000);
+        seen.source_ports = vec![((UDP, 0), 50, 25_000), ((UDP, 53), 50, 25_000)];
+        assert_eq!(kind(answers, Some(seen.clone())), ("udp_flood", Some("dns_amplification".into())));
+        // Whole datagrams from port 0 are another thing.
+        let whole = Volume { amplification_packets: 50.0, ..volume(0.0, 100.0, 0.0, 0.0) };
+        assert_eq!(kind(whole, Some(seen)).0, "multi_vector");
     }
 
     #[test]
