@@ -175,13 +175,16 @@ fn tcp(mix: &Mix, detail: Option<&Detail>) -> Kind {
     }
     let Some(detail) = detail else { return Kind::of(Family::TcpFlood) };
     let whole: u64 = detail.tcp_flags.iter().map(|(_, packets, _)| packets).sum();
-    let over_half = |holds: &dyn Fn(u16) -> bool| {
-        let hit: u64 = detail.tcp_flags.iter().filter(|(flags, ..)| holds(flags & FLAGS)).map(|(_, packets, _)| packets).sum();
-        hit * 2 > whole
+    let packets = |holds: &dyn Fn(u16) -> bool| -> u64 {
+        detail.tcp_flags.iter().filter(|(flags, ..)| holds(flags & FLAGS)).map(|(_, packets, _)| packets).sum()
     };
+    let over_half = |holds: &dyn Fn(u16) -> bool| packets(holds) * 2 > whole;
     // A flow record's flags are all of its packets' together: SYN, ACK and PSH tell of a handshake and a request.
     let requests = |flags: u16| flags & (SYN | ACK | PSH) == SYN | ACK | PSH;
-    if over_half(&requests) && to_ports(Some(detail), TCP, &[80, 443, 8_080]) > 0.5 {
+    // Where each packet tells its own, one in twenty at least opens a connection, and half as many at least carry a request.
+    let (opening, asking) = (packets(&|flags| flags == SYN), packets(&|flags| flags == PSH | ACK));
+    let connections = opening * 20 >= whole && asking * 2 >= opening && opening > 0;
+    if (over_half(&requests) || connections) && to_ports(Some(detail), TCP, &[80, 443, 8_080]) > 0.5 {
         return Kind::of(Family::HttpFlood);
     }
     let kinds: [(&str, &dyn Fn(u16) -> bool); 7] = [
@@ -306,6 +309,10 @@ mod tests {
     fn connections_with_requests_to_web_ports_are_an_http_flood() {
         assert_eq!(kind(volume(100.0, 0.0, 0.0, 0.0), flags(SYN | ACK | PSH | FIN, 443)), ("http_flood", None));
         assert_eq!(kind(volume(100.0, 0.0, 0.0, 0.0), flags(SYN | ACK | PSH | FIN, 22)).0, "tcp_flood");
+        // The same by its packets: SYN, ACK, request, and two ACKs of the answer.
+        let packets = |asking| Detail { tcp_flags: vec![(SYN, 20, 800), (ACK, 60, 2_400), (asking, 20, 8_000)], ..detail(TCP, 40_000, 80) };
+        assert_eq!(kind(volume(100.0, 0.0, 0.0, 0.0), Some(packets(PSH | ACK))), ("http_flood", None));
+        assert_eq!(kind(volume(100.0, 0.0, 0.0, 0.0), Some(packets(ACK))), ("tcp_flood", Some("ack".into())));
     }
 
     #[test]
