@@ -87,29 +87,30 @@ fn silence(world: &mut World, from: f64, until: f64) {
     }
 }
 
-/// 30 samples × 1,000 octets × 1-in-1,000 in a tenth of a second: 300,000 packets/s and 2.4 Gbit/s, each over twice its limit.
+/// 45 samples × 1,000 octets × 1-in-1,000 in a tenth of a second: 450,000 packets/s and 3.6 Gbit/s, each over twice its limit, and over
+/// the limit by the 3.5 standard errors of 15 % that are asked for.
 #[test]
 fn a_sampled_flood_opens_in_the_window_of_a_tenth_of_a_second() {
     let mut world = World::new(&Config::default());
     let detail = Detail {
-        packets: 30_000,
-        octets: 30_000_000,
-        peers: vec![("198.51.100.1".parse().unwrap(), 20_000, 20_000_000), ("198.51.100.2".parse().unwrap(), 10_000, 10_000_000)],
+        packets: 45_000,
+        octets: 45_000_000,
+        peers: vec![("198.51.100.1".parse().unwrap(), 30_000, 30_000_000), ("198.51.100.2".parse().unwrap(), 15_000, 15_000_000)],
         peer_count: 2,
-        source_ports: vec![((17, 11_211), 30_000, 30_000_000)],
-        destination_ports: vec![((17, 40_000), 30_000, 30_000_000)],
-        protocols: vec![(17, 30_000, 30_000_000)],
-        packet_lengths: vec![(960, 30_000, 30_000_000)],
-        exporters: vec![("192.0.2.10".parse().unwrap(), 30_000, 30_000_000)],
+        source_ports: vec![((17, 11_211), 45_000, 45_000_000)],
+        destination_ports: vec![((17, 40_000), 45_000, 45_000_000)],
+        protocols: vec![(17, 45_000, 45_000_000)],
+        packet_lengths: vec![(960, 45_000, 45_000_000)],
+        exporters: vec![("192.0.2.10".parse().unwrap(), 45_000, 45_000_000)],
         ..Detail::default()
     };
-    let volume = Volume { amplification_packets: 30_000.0, amplification_octets: 3e7, ..udp(30_000.0, 1_000.0, 30.0) };
+    let volume = Volume { amplification_packets: 45_000.0, amplification_octets: 4.5e7, ..udp(45_000.0, 1_000.0, 45.0) };
     let events = world.at(0.1).hear(0, to(VICTIM), [(0.0, volume)], Some(detail)).tick();
     let [Event::Opened(incident)] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!((incident.family, incident.subtype.as_deref()), (Family::UdpFlood, Some("memcached_amplification")));
     assert_eq!((incident.started_at, incident.detected_at), (Timestamp(START), Timestamp(START + 100)));
-    // 1/√30 = 18 % of error leave 82; 30,000 packets in its one second are peak and total alike.
-    assert_eq!((incident.confidence, incident.peak_pps, incident.total_packets), (82, 30_000, 30_000));
+    // 1/√45 = 15 % of error leave 85; 45,000 packets in its one second are peak and total alike.
+    assert_eq!((incident.confidence, incident.peak_pps, incident.total_packets), (85, 45_000, 45_000));
     assert_eq!(incident.evidence.len(), 2);
     assert_eq!(incident.evidence[0].window_milliseconds, 100);
     assert_eq!(incident.top_src_ips[0].share, 0.6667);

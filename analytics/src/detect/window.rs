@@ -287,14 +287,66 @@ mod tests {
         assert!(scan(&ring([(NOW, 32_768.0, 32_768.0 * 1_500.0, 1.0)]), (NOW, NOW)).crossings.is_empty());
     }
 
-    /// 110 samples at 1 in 1,000 in a second are 110,000 packets a second ± 9.5 %: by two errors that could be 89,000.
-    /// 660 samples in five seconds are 132,000 ± 3.9 %: at least 121,700.
+    /// 120 samples at 1 in 1,000 in a second are 120,000 packets a second ± 9.1 %: by 3.5 errors that could be 82,000.
+    /// 660 samples in five seconds are 132,000 ± 3.9 %: at least 114,000.
     #[test]
     fn evidence_of_few_samples_waits_for_a_longer_window() {
-        let second = ring((0..10).map(|back| (NOW - back, 11_000.0, 0.0, 11.0)));
+        let second = ring((0..10).map(|back| (NOW - back, 12_000.0, 0.0, 12.0)));
         assert!(scan(&second, (NOW - 9, NOW)).crossings.is_empty());
         let five = ring((0..50).map(|back| (NOW - back, 13_200.0, 0.0, 13.2)));
         assert!(scan(&five, (NOW - 49, NOW)).crossings.iter().any(|crossing| crossing.slots == 50));
+    }
+
+    /// The fewest samples, 1 in `interval`, by which a window of `slots` is over a limit of 100,000 packets a second.
+    fn fewest(interval: f64, slots: u64, multiple: f64) -> u32 {
+        let rules = config::Incident::default();
+        let is_over = |samples: u32| {
+            let (samples, single) = (f64::from(samples), 100_000.0);
+            let value = samples * interval * SLOTS_PER_SECOND as f64 / slots as f64;
+            let error = sampling_error(samples, samples * interval);
+            let limit = single * multiple;
+            let crossing = Crossing { metric: Metric::PacketsPerSecond, slots, last: NOW, value, limit, single, error };
+            super::is_over(&crossing, samples, f64::INFINITY, &rules)
+        };
+        (1..).find(|samples| is_over(*samples)).unwrap()
+    }
+
+    /// The chance that a Poisson count of this mean is `least` or more.
+    fn chance(mean: f64, least: u32) -> f64 {
+        let logarithm = (1..=least).map(|number| (mean / f64::from(number)).ln()).sum::<f64>() - mean;
+        (least..least + 10_000)
+            .scan(logarithm.exp(), |term, count| {
+                let this = *term;
+                *term *= mean / f64::from(count + 1);
+                Some(this)
+            })
+            .sum()
+    }
+
+    /// Each window that ends in one of the 864,000 slots of a day is a chance for a false alarm; windows that overlap are counted as if they did not.
+    #[test]
+    fn a_sampled_host_at_half_of_its_limit_opens_less_than_one_false_incident_in_a_thousand_days() {
+        for interval in [100.0, 256.0, 512.0, 1_000.0, 1_700.0, 2_048.0, 2_300.0, 4_096.0, 5_000.0, 8_192.0, 16_384.0] {
+            let alarms = |part: f64| -> f64 {
+                let windows = WINDOW_SLOTS.into_iter().zip(MULTIPLES);
+                windows
+                    .map(|(slots, multiple)| {
+                        let mean = part * 100_000.0 * slots as f64 / SLOTS_PER_SECOND as f64 / interval;
+                        864_000.0 * chance(mean, fewest(interval, slots, multiple))
+                    })
+                    .sum()
+            };
+            assert!(alarms(0.5) < 0.001, "{} a day at 1 in {interval}", alarms(0.5));
+            assert!(alarms(0.75) < 0.01, "{} a day at 1 in {interval}", alarms(0.75));
+            assert!(alarms(0.9) < 1.0, "{} a day at 1 in {interval}", alarms(0.9));
+        }
+    }
+
+    /// 200,000 packets a second, 1 in 1,000, are 200 samples a second on average; 1 in 2,000, 100.
+    #[test]
+    fn a_flood_of_twice_the_limit_shows_within_a_second() {
+        assert!(chance(200.0, fewest(1_000.0, 10, 1.0)) > 0.999);
+        assert!(chance(100.0, fewest(2_000.0, 10, 1.0)) > 0.95);
     }
 
     /// A flow of 60 s with 1 Gbit leaves 1/600 of it, 208,333 octets, in each slot: 16.7 Mb/s.
