@@ -24,6 +24,9 @@ pub enum Version {
     Packet,
 }
 
+/// Rows by which each column is longer than its batch's capacity, so that whoever reads rows in groups of so many finds whole arrays.
+pub const GROUP_ROWS: usize = 32;
+
 macro_rules! columns {
     ($($(#[$doc:meta])* $name:ident / $variant:ident: $type:ty,)*) => {
         /// A field of a flow record.
@@ -50,6 +53,7 @@ macro_rules! columns {
         #[derive(Debug)]
         pub struct FlowBatch {
             $($(#[$doc])* pub $name: Box<[$type]>,)*
+            capacity: usize,
             rows: usize,
             segments: Vec<Segment>,
             written: ColumnSet,
@@ -60,7 +64,8 @@ macro_rules! columns {
             #[must_use]
             pub fn with_capacity(rows: usize) -> Self {
                 Self {
-                    $($name: vec![<$type>::default(); rows].into_boxed_slice(),)*
+                    $($name: vec![<$type>::default(); rows + GROUP_ROWS].into_boxed_slice(),)*
+                    capacity: rows,
                     rows: 0,
                     segments: Vec::with_capacity(256),
                     written: ColumnSet::default(),
@@ -250,6 +255,12 @@ impl ColumnSet {
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+
+    /// Whether any column is in both sets.
+    #[must_use]
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
 }
 
 /// Where a run of records came from; the records of one set, or of one datagram without sets.
@@ -298,7 +309,7 @@ impl FlowBatch {
     /// How many more rows there is room for.
     #[must_use]
     pub fn remaining(&self) -> usize {
-        self.source_address.len() - self.rows
+        self.capacity - self.rows
     }
 
     /// The runs of rows, in order and without gaps.
