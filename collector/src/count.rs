@@ -20,7 +20,7 @@ mod watch;
 mod window;
 
 use schemas::counter::{Direction, HostReport, Snapshot};
-use schemas::flow::{FlowBatch, Segment};
+use schemas::flow::{FlowBatch, GROUP_ROWS, Segment};
 use schemas::ledger::Ledger;
 use schemas::limit::Limits;
 use schemas::net::{Address, PrefixSet};
@@ -28,17 +28,14 @@ use schemas::time::Timestamp;
 use serde::Deserialize;
 
 use crate::exporter::Exporters;
-use bound::SUSPICION;
-use clock::Clock;
+use clock::{Clock, Moments, Reach, Span};
 use recent::{Recent, Role};
 use scale::Scales;
 use suspect::Suspects;
 use table::{Entry, Key, Seeds, Suspicion, Table};
-use traffic::{Ports, Rows, Traffic};
+use traffic::{Amount, Exported, Ports, Rows, Shares};
 use watch::Watch;
 
-/// Rows that are prepared before their entries are touched, so that the loads overlap.
-const GROUP_ROWS: usize = 32;
 /// Records of a new suspect's past that are counted at most.
 const PAST_RECORDS_MAX: usize = 16_384;
 
@@ -46,13 +43,14 @@ const PAST_RECORDS_MAX: usize = 16_384;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Entries of hosts, one for each direction; 128 octets each, and up to 1.7 times that with the room between them.
+    /// Entries of hosts, one for each direction; cells of 128 octets, of which there are 1.3 to 2.7 times as many: a power of two.
     pub hosts_max: usize,
     /// Entries of /24 and /48 prefixes, one for each direction.
     pub prefixes_max: usize,
-    /// Targets with exact slots, hosts and prefixes together; about 55 kB each, allocated when needed.
+    /// Targets with exact slots, hosts and prefixes together; about 55 kB each, allocated when needed. Each record of one takes
+    /// some 40 ns more than others do.
     pub suspects_max: usize,
-    /// Records in the log that a new suspect's past is read from; 72 octets each.
+    /// Records in the log that a new suspect's past is read from; 56 octets each, their number rounded up to a power of two.
     pub recent_records_max: usize,
     /// How far back a record may end and still be counted.
     pub lateness_seconds_max: u64,
@@ -96,23 +94,34 @@ struct Targets {
 }
 
 /// What some rows come to, before it is counted.
-#[derive(Default)]
 struct Group {
-    traffics: Vec<Traffic>,
-    jobs: Vec<Job>,
-    rows: usize,
+    increments: Vec<Increment>,
+    /// Entries of hosts and of prefixes to update.
+    jobs: [Vec<Job>; 2],
+    /// Rows that are to be counted.
+    rows: u32,
+}
+
+/// What one direction of a record adds to each entry that it counts in.
+struct Increment {
+    shares: Shares,
+    reach: Reach,
+    /// What a second of an entry's limit adds to its bounds.
+    units: [f32; 2],
+    /// Its number in the log.
+    record: u32,
+    /// The row in the group.
+    row: u8,
+    is_back: bool,
 }
 
 /// One entry to update.
 struct Job {
     key: Key,
-    hash: u64,
-    role: Role,
-    /// The row in the group.
-    row: u8,
-    traffic: u8,
-    /// The traffic's number in the log.
-    record: u32,
+    /// Where the key is looked for first.
+    home: usize,
+    /// Number of the increment in the group.
+    increment: u8,
 }
 
 impl Counter {
@@ -133,7 +142,7 @@ impl Counter {
                 recent: Recent::new(config.recent_records_max),
                 scales: Scales::new(limits),
             },
-            group: Group::default(),
+            group: Group::new(),
         }
     }
 
@@ -157,90 +166,94 @@ impl Counter {
     }
 
     fn count_segment(&mut self, batch: &FlowBatch, segment: &Segment, tally: &mut Ledger) {
-        let rows = Rows::new(batch, segment);
-        for row in 0..segment.rows {
-            self.prepare(&rows, row, segment, tally);
-            if self.group.rows == GROUP_ROWS {
-                self.settle(segment.origin.exporter, tally);
+        let moments = self.clock.moments(&segment.origin);
+        // The rows of a group are prepared before their entries are touched, so that the loads overlap.
+        for skipped in (0..segment.rows).step_by(GROUP_ROWS) {
+            let rows = Rows::new(batch, segment, skipped);
+            for row in 0..rows.count {
+                self.prepare(&rows, row, &moments, tally);
             }
+            self.settle(&rows, segment.origin.exporter, tally);
         }
-        self.settle(segment.origin.exporter, tally);
     }
 
     /// Works out which entries a row is for.
-    fn prepare(&mut self, rows: &Rows, row: usize, segment: &Segment, tally: &mut Ledger) {
-        let (forth, back) = rows.exported(row);
+    #[inline]
+    fn prepare(&mut self, rows: &Rows, row: usize, moments: &Moments, tally: &mut Ledger) {
+        let (forth, back) = (rows.forth(row), if rows.is_two_way { rows.back(row) } else { Exported::default() });
         if forth.is_none() && back.is_none() {
             tally.records_without_volume += 1;
             return;
         }
         let (source, destination) = rows.addresses(row);
-        let (open, source_is_ours, destination_is_ours) =
-            if self.watch.is_open() { (true, true, true) } else { (false, self.watch.holds(source), self.watch.holds(destination)) };
-        if !source_is_ours && !destination_is_ours {
+        let open = self.watch.is_open();
+        let (source_is_ours, destination_is_ours) = (open || self.watch.holds(source), open || self.watch.holds(destination));
+        if !source_is_ours & !destination_is_ours {
             tally.records_unmonitored += 1;
             return;
         }
         let (start, end) = rows.times(row);
-        let span = self.clock.span(start, end, &segment.origin);
+        let span = moments.span(start, end);
         tally.records_clock_corrected += u64::from(span.corrected);
         if self.clock.is_too_late(span.end) {
             tally.records_too_late += 1;
             return;
         }
+        // While no network is configured, destinations are ours and sources are not.
         if !forth.is_none() {
-            self.group.traffics.push(rows.traffic(row, forth, false, &self.clock, span, &self.ports));
-            self.enlist(destination, source, destination_is_ours, source_is_ours && !open);
+            let amount = rows.amount(row, forth, false, &self.ports);
+            self.enlist(row, false, span, amount, [(destination, destination_is_ours), (source, source_is_ours & !open)]);
         }
         if !back.is_none() {
-            self.group.traffics.push(rows.traffic(row, back, true, &self.clock, span, &self.ports));
-            self.enlist(source, destination, source_is_ours, destination_is_ours && !open);
+            let amount = rows.amount(row, back, true, &self.ports);
+            self.enlist_back(row, span, amount, [(source, source_is_ours), (destination, destination_is_ours & !open)]);
         }
         self.group.rows += 1;
     }
 
-    /// Makes the jobs of the last traffic: host and prefix, at either end that is ours.
-    fn enlist(&mut self, to: Address, from: Address, to_is_ours: bool, from_is_ours: bool) {
-        let Some(traffic) = self.group.traffics.last() else {
-            return;
-        };
-        let record = self.targets.recent.push(traffic);
-        if to_is_ours {
-            self.enlist_entry(Key::host(to, Direction::Incoming), Role::DestinationHost, record);
-            self.enlist_entry(Key::prefix(to, Direction::Incoming), Role::DestinationPrefix, record);
-        }
-        if from_is_ours {
-            self.enlist_entry(Key::host(from, Direction::Outgoing), Role::SourceHost, record);
-            self.enlist_entry(Key::prefix(from, Direction::Outgoing), Role::SourcePrefix, record);
+    /// Writes an amount to the log and makes the jobs for it, `to` the first of its ends and from the other, if they are ours.
+    #[inline(always)]
+    fn enlist(&mut self, row: usize, is_back: bool, span: Span, amount: Amount, [to, from]: [(Address, bool); 2]) {
+        let Self { group, targets, seeds, clock, .. } = self;
+        let reach = clock.reach(span);
+        let (record, units) = (targets.recent.push(span, amount), targets.scales.units(reach.weights));
+        let (row, number) = (row.to_le_bytes()[0], group.increments.len().to_le_bytes()[0]);
+        group.increments.push(Increment { shares: amount.shares(), reach, units, record, row, is_back });
+        // Which end is ours changes from row to row, so that most rows get by without a branch on it.
+        let (end, direction) = if to.1 { (to.0, Direction::Incoming) } else { (from.0, Direction::Outgoing) };
+        group.enlist(end, direction, number, targets, seeds);
+        if to.1 & from.1 {
+            group.enlist_other(from.0, Direction::Outgoing, number, targets, seeds);
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "a group has few rows")]
-    fn enlist_entry(&mut self, key: Key, role: Role, record: u32) {
-        let hash = self.seeds.hash(key);
-        let (row, traffic) = (self.group.rows as u8, self.group.traffics.len() as u8 - 1);
-        self.group.jobs.push(Job { key, hash, role, row, traffic, record });
+    #[inline(never)]
+    fn enlist_back(&mut self, row: usize, span: Span, amount: Amount, ends: [(Address, bool); 2]) {
+        self.enlist(row, true, span, amount, ends);
     }
 
     /// Counts the group's rows, and clears it.
-    fn settle(&mut self, exporter: Address, tally: &mut Ledger) {
-        let Self { group, targets, seeds, clock, .. } = self;
-        let touched = group.jobs.iter().fold(0, |touched, job| touched ^ targets.table(job.role).touch(job.hash));
+    fn settle(&mut self, rows: &Rows, exporter: Address, tally: &mut Ledger) {
+        let Self { group, targets, clock, .. } = self;
+        let [hosts, prefixes] = &group.jobs;
+        let touched = hosts.iter().fold(0, |touched, job| touched ^ targets.hosts.touch(job.home));
         std::hint::black_box(touched);
         let mut counted = 0u32;
-        for job in &group.jobs {
-            let Some(traffic) = group.traffics.get(usize::from(job.traffic)) else {
-                continue;
-            };
-            let held = targets.apply(job, traffic, exporter, seeds, clock);
-            counted |= u32::from(held) << job.row;
+        for job in hosts {
+            if let Some(increment) = group.increments.get(usize::from(job.increment)) {
+                let held = targets.apply::<true>(job, increment, rows, exporter, clock);
+                counted |= u32::from(held) << (increment.row & 31);
+            }
         }
-        let counted = u64::from(counted.count_ones());
-        tally.records_counted += counted;
-        tally.records_over_host_bound += group.rows as u64 - counted;
-        group.traffics.clear();
-        group.jobs.clear();
-        group.rows = 0;
+        for job in prefixes {
+            if let Some(increment) = group.increments.get(usize::from(job.increment)) {
+                targets.apply::<false>(job, increment, rows, exporter, clock);
+            }
+        }
+        let counted = counted.count_ones();
+        tally.records_counted += u64::from(counted);
+        tally.records_over_host_bound += u64::from(group.rows - counted);
+        group.clear();
     }
 
     /// Closes the slots up to `now`: call it each 100 ms.
@@ -267,49 +280,98 @@ impl Counter {
     }
 }
 
-impl Targets {
-    fn table(&self, role: Role) -> &Table {
-        if role.is_host() { &self.hosts } else { &self.prefixes }
+impl Group {
+    fn new() -> Self {
+        // A row has two directions at most, and each counts at two ends at most.
+        let jobs = || Vec::with_capacity(4 * GROUP_ROWS);
+        Self { increments: Vec::with_capacity(2 * GROUP_ROWS), jobs: [jobs(), jobs()], rows: 0 }
     }
 
-    /// Counts a traffic in one entry, and exactly if that is a suspect's; returns whether a host took it.
-    fn apply(&mut self, job: &Job, traffic: &Traffic, exporter: Address, seeds: &Seeds, clock: &Clock) -> bool {
-        let Self { hosts, prefixes, suspects, recent, scales } = self;
-        let is_host = job.role.is_host();
-        let table = if is_host { &mut *hosts } else { &mut *prefixes };
-        let (mut key, mut hash) = (job.key, job.hash);
-        if is_host && table.is_crowded() && key.folds() && !table.holds(key, hash) {
+    /// Makes the jobs of an increment at one end: host and prefix.
+    #[inline(always)]
+    fn enlist(&mut self, end: Address, direction: Direction, increment: u8, targets: &Targets, seeds: &Seeds) {
+        let [hosts, prefixes] = &mut self.jobs;
+        let (host, prefix) = (Key::host(end, direction), Key::prefix(end, direction));
+        hosts.push(Job { key: host, home: targets.hosts.home(seeds.hash(host)), increment });
+        prefixes.push(Job { key: prefix, home: targets.prefixes.home(seeds.hash(prefix)), increment });
+    }
+
+    #[inline(never)]
+    fn enlist_other(&mut self, end: Address, direction: Direction, increment: u8, targets: &Targets, seeds: &Seeds) {
+        self.enlist(end, direction, increment, targets, seeds);
+    }
+
+    fn clear(&mut self) {
+        self.increments.clear();
+        self.jobs.iter_mut().for_each(Vec::clear);
+        self.rows = 0;
+    }
+}
+
+impl Targets {
+    fn table(&mut self, is_host: bool) -> &mut Table {
+        if is_host { &mut self.hosts } else { &mut self.prefixes }
+    }
+
+    /// Counts an increment in one entry, and exactly if that is a suspect's; returns whether there was room for it.
+    #[inline]
+    fn apply<const IS_HOST: bool>(&mut self, job: &Job, increment: &Increment, rows: &Rows, exporter: Address, clock: &Clock) -> bool {
+        let Self { hosts, prefixes, scales, recent, .. } = self;
+        let table = if IS_HOST { hosts } else { prefixes };
+        let (mut key, mut home) = (job.key, job.home);
+        if IS_HOST && table.is_crowded() && key.folds() && !table.holds(key, home) {
             key = key.folded();
-            hash = seeds.hash(key);
+            home = table.home_of(key);
         }
-        let Some(entry) = table.entry(key, hash, clock, |key| scales.number(key.target().prefix)) else {
+        let Some(entry) = table.entry(key, home, clock, |key| scales.number(key.target().prefix)) else {
             return false;
         };
-        entry.update(&traffic.shares, clock);
-        let (units, share) = scales.weigh(entry.scale, &traffic.shares, traffic.reach.weights);
-        let load = entry.bound.add(&traffic.reach, units, clock);
-        if let Some(index) = entry.suspicion.index() {
-            suspects.add(index, traffic, load, share, exporter, clock);
-            return is_host;
+        let Increment { shares, reach, units, record, .. } = increment;
+        let [packets, octets, _] = shares.all;
+        entry.update(shares, clock);
+        let is_over = entry.bound.add(reach, scales.weigh(entry.scale, packets, octets, *units), clock);
+        if is_over | entry.suspicion.is_exact() {
+            self.suspect(key, is_over, increment, rows, exporter, clock);
+        } else {
+            entry.head = recent.link(*record, Role::of(key.direction(), IS_HOST), entry.head);
         }
-        if load.bound >= SUSPICION {
-            if let Some((index, replaced)) = suspects.begin(key, load, clock) {
-                let past = recent.chain(entry.head, job.role).take(PAST_RECORDS_MAX);
+        true
+    }
+
+    /// Counts an increment exactly for a suspect, or for an entry that passes what makes one if there is room for it.
+    #[inline(never)]
+    fn suspect(&mut self, key: Key, is_over: bool, increment: &Increment, rows: &Rows, exporter: Address, clock: &Clock) {
+        let Self { hosts, prefixes, suspects, recent, scales } = self;
+        let is_host = key.is_host();
+        let table = if is_host { hosts } else { prefixes };
+        let Some(entry) = table.get_mut(key) else {
+            return;
+        };
+        let load = entry.bound.load(&increment.reach, clock);
+        let mut replaced = None;
+        if is_over && entry.suspicion.index().is_none() {
+            let role = Role::of(key.direction(), is_host);
+            if let Some((index, weaker)) = suspects.begin(key, load, clock) {
+                let past = recent.chain(entry.head, role).take(PAST_RECORDS_MAX);
                 past.filter(|(span, _)| !clock.is_too_late(span.end)).for_each(|(span, amount)| suspects.seed(index, span, &amount));
                 (entry.suspicion, entry.head) = (Suspicion::of(index), 0);
-                suspects.add(index, traffic, load, share, exporter, clock);
-                if let Some(replaced) = replaced {
-                    let table = if replaced.is_host() { hosts } else { prefixes };
-                    table.get_mut(replaced).into_iter().for_each(Entry::clear_suspicion);
+                replaced = weaker;
+            } else {
+                if !entry.suspicion.is_refused() {
+                    entry.suspicion = Suspicion::refused();
+                    suspects.refused += 1;
                 }
-                return is_host;
-            }
-            if !entry.suspicion.is_refused() {
-                entry.suspicion = Suspicion::refused();
-                suspects.refused += 1;
+                entry.head = recent.link(increment.record, role, entry.head);
             }
         }
-        entry.head = recent.link(job.record, job.role, entry.head);
-        is_host
+        if let Some(index) = entry.suspicion.index() {
+            let traffic = rows.traffic(increment.row.into(), increment.is_back, recent.record(increment.record));
+            let [packets, octets, _] = increment.shares.all;
+            let [_, weight] = increment.reach.weights;
+            suspects.add(index, &traffic, load, scales.share(entry.scale, packets, octets, weight), exporter, clock);
+        }
+        if let Some(key) = replaced {
+            self.table(key.is_host()).get_mut(key).into_iter().for_each(Entry::clear_suspicion);
+        }
     }
 }

@@ -27,7 +27,7 @@
 //! loose is it? Steady flows shorter than a window look like 1.1 (2, at the 1-s scale) seconds' worth in one window when
 //! they are prompt, and like 18 when they are late; a late flow of 60 s is overestimated by a third.
 
-use super::clock::{Cells, Clock, Reach};
+use super::clock::{Cells, Clock, Reach, mask_of};
 
 /// The sum at which a target becomes a suspect.
 pub(super) const SUSPICION: u16 = 32_768;
@@ -67,60 +67,94 @@ impl Load {
 
 impl Bound {
     /// Brings the rings from second `then` to the clock's: what falls out of them is folded into the peaks or forgotten.
-    #[expect(clippy::indexing_slicing, reason = "indices are taken modulo the lengths")]
-    #[expect(clippy::cast_possible_truncation, reason = "indices are taken modulo the lengths")]
+    #[inline(never)]
+    #[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "indices are taken modulo the lengths")]
     pub(super) fn roll(&mut self, then: u64, clock: &Clock) {
         if clock.second - then > clock.memory_seconds() {
             *self = Self::default();
             return;
         }
-        let (old, new) = (clock.generation_of(then), clock.generation);
-        for number in old + 1..=new {
-            self.peaks.iter_mut().for_each(|peaks| peaks[number as usize % 2] = 0);
-        }
-        for second in (then + 1..=clock.second).take(FINE_CELLS) {
-            for (fine, peaks) in self.fine.chunks_exact_mut(FINE_CELLS).zip(&mut self.peaks) {
-                let cell = &mut fine[second as usize % FINE_CELLS];
-                let peak = &mut peaks[new as usize % 2];
-                *peak = (*peak).max(*cell);
-                *cell = 0;
+        if then < clock.generation_begun {
+            for number in clock.generation_of(then) + 1..=clock.generation {
+                self.peaks.iter_mut().for_each(|peaks| peaks[number as usize % 2] = 0);
             }
         }
-        for number in clock.bucket_of(then) + 1..=clock.bucket {
-            self.coarse.iter_mut().for_each(|coarse| coarse[number as usize % COARSE_CELLS] = 0);
+        // The cells of the seconds since then, in both halves of the mask.
+        let seconds = (clock.second - then).min(FINE_CELLS as u64);
+        let run = (0x0f_u32 >> (FINE_CELLS as u64 - seconds)) << ((then + 1) % FINE_CELLS as u64);
+        let left = mask_of(((run | run >> FINE_CELLS) & 0x0f) as u8 * 0x11);
+        let gone = lanes(&self.fine, left, |cell, mask| cell & mask);
+        self.fine = lanes(&self.fine, left, |cell, mask| cell & !mask);
+        for (gone, peaks) in gone.chunks_exact(FINE_CELLS).zip(&mut self.peaks) {
+            let peak = &mut peaks[clock.generation as usize % 2];
+            *peak = largest(gone).max(*peak);
+        }
+        if then < clock.bucket_begun {
+            for number in clock.bucket_of(then) + 1..=clock.bucket {
+                self.coarse.iter_mut().for_each(|coarse| coarse[number as usize % COARSE_CELLS] = 0);
+            }
         }
     }
 
-    /// Adds a flow of `units` (for windows of 0.1 and 1 s), after [`Bound::roll`] to now.
-    #[inline]
-    #[expect(clippy::indexing_slicing, reason = "indices are taken modulo the length")]
-    pub(super) fn add(&mut self, reach: &Reach, [burst, second]: [u16; 2], clock: &Clock) -> Load {
-        if !reach.prompt {
-            return self.add_late(reach, [burst, second]);
-        }
-        let [cells, _] = &reach.cells;
-        let [a, b, c, d, e, f, g, h] = raise(&mut self.fine, cells, [burst, burst, burst, burst, second, second, second, second]);
-        let (here_burst, here_second) = (a.max(b).max(c.max(d)), e.max(f).max(g.max(h)));
-        // The window starts within the last four seconds: in this coarse bucket or the one before.
-        let [this, before] = clock.coarse_cells;
-        let [coarse_burst, coarse_second] = &self.coarse;
-        let (coarse_burst, coarse_second) =
-            (coarse_burst[this & 7].max(coarse_burst[before & 7]), coarse_second[this & 7].max(coarse_second[before & 7]));
-        Load {
-            here: here_burst.max(here_second),
-            bound: here_burst.saturating_add(coarse_burst).max(here_second.saturating_add(coarse_second)),
+    /// Adds a flow of `units` (for windows of 0.1 and 1 s), after [`Bound::roll`] to now; returns whether a bound makes a suspect now.
+    #[inline(always)]
+    pub(super) fn add(&mut self, reach: &Reach, [burst, second]: [u16; 2], clock: &Clock) -> bool {
+        let [cells, second_cells] = reach.cells;
+        if reach.prompt {
+            let mask = mask_of(cells);
+            let units = [burst, burst, burst, burst, second, second, second, second];
+            self.fine = lanes(&self.fine, &lanes(&units, mask, |units, mask| units & mask), u16::saturating_add);
+            let [burst, second] = self.coarse_now(clock);
+            passes(&self.fine, [burst, burst, burst, burst, second, second, second, second], mask)
+        } else {
+            self.add_late([mask_of(cells), mask_of(second_cells)], [burst, second])
         }
     }
 
-    fn add_late(&mut self, reach: &Reach, units: [u16; 2]) -> Load {
+    #[inline(never)]
+    fn add_late(&mut self, masks: [&Cells; 2], units: [u16; 2]) -> bool {
+        let fine = self.fine_ever();
+        let mut over = false;
+        for (((coarse, units), mask), fine) in self.coarse.iter_mut().zip(units).zip(masks).zip(fine) {
+            *coarse = lanes(coarse, &mask.map(|mask| units & mask), u16::saturating_add);
+            over |= passes(coarse, [fine; COARSE_CELLS], mask);
+        }
+        over
+    }
+
+    /// What a flow that was added has brought to light.
+    pub(super) fn load(&self, reach: &Reach, clock: &Clock) -> Load {
         let mut load = Load::default();
-        let (fine, peaks) = (self.fine.chunks_exact(FINE_CELLS), &self.peaks);
-        for (((coarse, units), cells), (fine, peaks)) in self.coarse.iter_mut().zip(units).zip(&reach.cells).zip(fine.zip(peaks)) {
-            let here = largest(&raise(coarse, cells, [units; COARSE_CELLS]));
+        let mut take = |sums: &[u16], mask: &[u16], other: u16| {
+            let here = sums.iter().zip(mask).fold(0, |here, (sum, mask)| here.max(sum & mask));
             load.here = load.here.max(here);
-            load.bound = load.bound.max(here.saturating_add(largest(fine).max(largest(peaks))));
+            load.bound = load.bound.max(here.saturating_add(other));
+        };
+        let [cells, second_cells] = reach.cells.map(mask_of);
+        if reach.prompt {
+            let others = self.coarse_now(clock);
+            let sums = self.fine.chunks_exact(FINE_CELLS).zip(cells.chunks_exact(FINE_CELLS));
+            sums.zip(others).for_each(|((sums, mask), other)| take(sums, mask, other));
+        } else {
+            let sums = self.coarse.iter().zip([cells, second_cells]);
+            sums.zip(self.fine_ever()).for_each(|((sums, mask), other)| take(sums, mask, other));
         }
         load
+    }
+
+    /// The larger coarse sum where a window within the last four seconds starts: in this bucket or the one before.
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "indices are taken modulo the length")]
+    fn coarse_now(&self, clock: &Clock) -> [u16; 2] {
+        let [this, before] = clock.coarse_cells;
+        let [burst, second] = &self.coarse;
+        [burst[this & 7].max(burst[before & 7]), second[this & 7].max(second[before & 7])]
+    }
+
+    /// The largest fine sum there is or was.
+    fn fine_ever(&self) -> [u16; 2] {
+        let ([burst, second], [a, b, c, d, e, f, g, h]) = (self.peaks.map(|[one, other]| one.max(other)), self.fine);
+        [burst.max(a.max(b)).max(c.max(d)), second.max(e.max(f)).max(g.max(h))]
     }
 
     /// The largest sum in any cell.
@@ -129,15 +163,19 @@ impl Bound {
     }
 }
 
-/// Adds `units` to the cells of the mask, and returns the sums of these cells; in lanes, without a branch.
+/// Combines two rings cell by cell.
 #[inline]
-fn raise(ring: &mut [u16; 8], mask: &Cells, units: [u16; 8]) -> [u16; 8] {
-    let mut raised = [0; 8];
-    for (((cell, units), mask), raised) in ring.iter_mut().zip(units).zip(mask).zip(&mut raised) {
-        *cell = cell.saturating_add(units & mask);
-        *raised = *cell & mask;
-    }
-    raised
+fn lanes(left: &Cells, right: &Cells, combine: impl Fn(u16, u16) -> u16) -> Cells {
+    let mut combined = *left;
+    combined.iter_mut().zip(right).for_each(|(left, right)| *left = combine(*left, *right));
+    combined
+}
+
+/// Whether a cell of the mask makes a suspect together with what the other ring holds: [`SUSPICION`] is the highest bit.
+#[inline]
+fn passes(sums: &Cells, others: Cells, mask: &Cells) -> bool {
+    let bounds = lanes(&lanes(sums, &others, u16::saturating_add), mask, |bound, mask| bound & mask);
+    bounds.iter().fold(0, |all, bound| all | bound) >= SUSPICION
 }
 
 #[inline]
@@ -174,7 +212,10 @@ mod tests {
             let reach = clock.reach(flow.span);
             let mut units = [0; 2];
             units[scale] = (flow.units * f64::from(reach.weights[scale])) as u16 + 1;
-            largest = largest.max(bound.add(&reach, units, &clock).bound);
+            let over = bound.add(&reach, units, &clock);
+            let load = bound.load(&reach, &clock);
+            assert_eq!(over, load.bound >= SUSPICION);
+            largest = largest.max(load.bound);
         }
         largest
     }

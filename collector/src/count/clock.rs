@@ -13,12 +13,28 @@ pub(super) struct Clock {
     pub(super) now: u64,
     /// Now, in unix seconds.
     pub(super) second: u64,
+    /// Low bits of the second of now, as entries keep them.
+    pub(super) stamp: u16,
     /// Number of the coarse bucket of now.
     pub(super) bucket: u64,
+    /// The first second of that bucket.
+    pub(super) bucket_begun: u64,
     /// Cells of the coarse ring for the bucket of now and the one before.
     pub(super) coarse_cells: [usize; 2],
     /// Number of the generation of peaks.
     pub(super) generation: u64,
+    /// The first second of that generation.
+    pub(super) generation_begun: u64,
+    /// The earliest end of a record that still counts.
+    earliest: u64,
+    /// The first moment of the fine ring.
+    fine_from: u64,
+    /// The cells of the fine ring between two of its seconds, by the first one's number × 4 + the last one's.
+    fine_runs: [u8; 16],
+    /// The first moment of the coarse ring, the oldest that counts there, and by how many cells the ring is turned.
+    coarse_from: u64,
+    oldest: u64,
+    coarse_turn: u32,
     /// Length of a coarse bucket in seconds.
     pub(super) bucket_seconds: u64,
     /// Length of a generation in seconds, at least as long as a record may be late.
@@ -36,6 +52,39 @@ pub(super) struct Span {
     pub(super) end: u64,
     /// Whether the exporter's times could not be and the arrival stands for them.
     pub(super) corrected: bool,
+}
+
+/// When the records of one origin may have been.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moments {
+    /// When they came.
+    arrival: u64,
+    /// The latest end that their exporter's clock may tell.
+    latest: u64,
+    /// What is added to their exporter's times.
+    offset_milliseconds: i64,
+}
+
+impl Moments {
+    /// Where a record with these exporter times lies on our clock.
+    ///
+    /// Without an end, with a start behind the end or an end in the future, the arrival is all that is known.
+    #[inline]
+    pub(super) fn span(&self, start: u64, end: u64) -> Span {
+        let Self { arrival, latest, offset_milliseconds } = *self;
+        if end == 0 {
+            return Span { start: arrival, end: arrival, corrected: false };
+        }
+        let (mut start, mut end) = (if start == 0 { end } else { start }, end);
+        if offset_milliseconds != 0 {
+            [start, end] = [start, end].map(|moment| moment.saturating_add_signed(offset_milliseconds));
+        }
+        if start > end || end > latest {
+            return Span { start: arrival, end: arrival, corrected: true };
+        }
+        let end = end.min(arrival);
+        Span { start: start.min(end), end, corrected: false }
+    }
 }
 
 /// Cells of a ring: all bits of a cell that is meant, none of the others.
@@ -61,15 +110,22 @@ const fn masks() -> [Cells; 256] {
     masks
 }
 
+/// The mask of the cells whose bits are set.
+#[inline]
+#[expect(clippy::indexing_slicing, reason = "there are as many masks as octets")]
+pub(super) fn mask_of(cells: u8) -> &'static Cells {
+    &MASKS[usize::from(cells)]
+}
+
 /// Which cells of the bound's rings a flow belongs to, and with which weight.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reach {
-    /// Whether the flow lies within the fine ring; else it counts in the coarse one.
-    pub(super) prompt: bool,
-    /// Its cells: if prompt four for windows of 0.1 s and four for 1 s in the first mask, else eight for each.
-    pub(super) cells: [Cells; 2],
     /// The share of the flow that one window of 0.1 or 1 s can hold.
     pub(super) weights: [f32; 2],
+    /// Its cells as bits: if prompt four for windows of 0.1 s and four for 1 s in the first octet, else eight for each.
+    pub(super) cells: [u8; 2],
+    /// Whether the flow lies within the fine ring; else it counts in the coarse one.
+    pub(super) prompt: bool,
 }
 
 impl Clock {
@@ -85,14 +141,31 @@ impl Clock {
     }
 
     /// Moves on to `now`; a moment before the last one changes nothing.
+    #[expect(clippy::cast_possible_truncation, reason = "cells are taken modulo the ring, of a stamp only the low bits are kept")]
     pub(super) fn advance(&mut self, now: Timestamp) {
-        if now.milliseconds() > self.now {
-            self.now = now.milliseconds();
-            self.second = self.now / 1_000;
-            self.bucket = self.bucket_of(self.second);
-            self.generation = self.generation_of(self.second);
-            self.coarse_cells = [self.bucket, self.bucket + 7].map(|bucket| usize::from(bucket.to_le_bytes()[0] & 7));
+        if now.milliseconds() <= self.now {
+            return;
         }
+        self.now = now.milliseconds();
+        self.second = self.now / 1_000;
+        self.stamp = self.second as u16;
+        self.bucket = self.bucket_of(self.second);
+        self.bucket_begun = self.bucket * self.bucket_seconds;
+        self.generation = self.generation_of(self.second);
+        self.generation_begun = self.generation * self.generation_seconds;
+        self.coarse_cells = [self.bucket, self.bucket + 7].map(|bucket| usize::from(bucket.to_le_bytes()[0] & 7));
+        self.fine_from = self.second.saturating_sub(3) * 1_000;
+        self.earliest = self.now.saturating_sub(self.lateness_milliseconds);
+        let turn = (self.fine_from / 1_000) as u32 % 4;
+        for (run_of, cells) in (0u32..).zip(&mut self.fine_runs) {
+            let (first, last) = (run_of / 4, run_of % 4);
+            // The four cells twice, so that what is turned out of the one half comes into the other.
+            *cells = if first <= last { ((run(first, last) * 0x11) << turn >> 4 & 0xf) as u8 } else { 0 };
+        }
+        let first_bucket = self.bucket.saturating_sub(u64::from(COARSE_CELLS) - 1);
+        self.coarse_from = first_bucket * self.bucket_seconds * 1_000;
+        self.coarse_turn = first_bucket as u32 % COARSE_CELLS;
+        self.oldest = self.now.saturating_sub(self.lateness_milliseconds + 1_000).max(self.coarse_from);
     }
 
     pub(super) fn bucket_of(&self, second: u64) -> u64 {
@@ -108,64 +181,53 @@ impl Clock {
         self.bucket_seconds * u64::from(COARSE_CELLS)
     }
 
-    /// Where a record with these exporter times lies on our clock.
-    ///
-    /// Without an end, with a start behind the end or an end in the future, the arrival is all that is known.
-    pub(super) fn span(&self, start: u64, end: u64, origin: &Origin) -> Span {
+    /// What the records of one origin have in common.
+    #[inline]
+    pub(super) fn moments(&self, origin: &Origin) -> Moments {
         let arrival = if origin.arrival_milliseconds == 0 { self.now } else { origin.arrival_milliseconds.min(self.now) };
-        if end == 0 {
-            return Span { start: arrival, end: arrival, corrected: false };
-        }
-        let ours = |moment: u64| moment.saturating_add_signed(origin.clock_offset_milliseconds);
-        let (start, end) = (ours(if start == 0 { end } else { start }), ours(end));
-        if start > end || end > arrival.saturating_add(self.tolerance_milliseconds) {
-            return Span { start: arrival, end: arrival, corrected: true };
-        }
-        let end = end.min(arrival);
-        Span { start: start.min(end), end, corrected: false }
+        let offset_milliseconds = origin.clock_offset_milliseconds;
+        Moments { arrival, latest: arrival.saturating_add(self.tolerance_milliseconds), offset_milliseconds }
     }
 
     /// Whether a record that ended at `end` is older than the windows reach back.
+    #[inline]
     pub(super) fn is_too_late(&self, end: u64) -> bool {
-        end.saturating_add(self.lateness_milliseconds) < self.now
+        end < self.earliest
     }
 
     /// The cells and weights of a flow for the bounds.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "spans are cut to the lateness, cells are taken modulo the ring")]
+    #[expect(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "cells are taken modulo the ring")]
     pub(super) fn reach(&self, span: Span) -> Reach {
-        let duration = (span.end - span.start) as f32;
-        let weights = [100.0 / duration.max(100.0), 1_000.0 / duration.max(1_000.0)];
+        // A flow of more than 49 days weighs more than it should.
+        let duration = u32::try_from(span.end - span.start).unwrap_or(u32::MAX) as f32;
+        let at_least = |least: f32| if duration > least { duration } else { least };
+        let weights = [100.0 / at_least(100.0), 1_000.0 / at_least(1_000.0)];
         // A window of length w that touches the flow at all starts within [start − w, end].
         let starts = [span.start.saturating_sub(100), span.start.saturating_sub(1_000)];
         let [_, from] = starts;
-        let fine_from = self.second.saturating_sub(3) * 1_000;
-        if from >= fine_from {
-            let cell = |moment: u64| (moment - fine_from) as u32 / 1_000;
-            let turn = (fine_from / 1_000) as u32 % 4;
+        if from >= self.fine_from {
+            let cell = |moment: u64| (moment - self.fine_from) as u32 / 1_000;
             let last = cell(span.end);
-            // The four cells twice, so that what is turned out of the one half comes into the other.
-            let cells = starts.map(|start| (run(cell(start), last) * 0x11) << turn >> 4 & 0xf);
-            let [burst, second] = cells;
-            return Reach { prompt: true, cells: [mask_of((burst | second << 4) as u8), [0; 8]], weights };
+            let [burst, second] = starts.map(|start| self.fine_runs[(cell(start) * 4 + last) as usize % 16]);
+            return Reach { prompt: true, cells: [burst | second << 4, 0], weights };
         }
+        self.coarse_reach(starts, span.end, weights)
+    }
+
+    #[inline(never)]
+    #[expect(clippy::cast_possible_truncation, reason = "cells are taken modulo the ring")]
+    fn coarse_reach(&self, starts: [u64; 2], end: u64, weights: [f32; 2]) -> Reach {
         let bucket = self.bucket_seconds as u32 * 1_000;
-        let first_bucket = self.bucket.saturating_sub(u64::from(COARSE_CELLS) - 1);
-        let coarse_from = first_bucket * u64::from(bucket);
-        let oldest = self.now.saturating_sub(self.lateness_milliseconds + 1_000).max(coarse_from);
-        let cell = |moment: u64| (moment.max(oldest) - coarse_from) as u32 / bucket;
-        let last = cell(span.end);
-        let cells = starts.map(|start| (run(cell(start), last) as u8).rotate_left(first_bucket as u32 % COARSE_CELLS));
-        Reach { prompt: false, cells: cells.map(mask_of), weights }
+        let cell = |moment: u64| (moment.max(self.oldest) - self.coarse_from) as u32 / bucket;
+        let last = cell(end);
+        let cells = starts.map(|start| (run(cell(start), last) as u8).rotate_left(self.coarse_turn));
+        Reach { prompt: false, cells, weights }
     }
 }
 
-#[expect(clippy::indexing_slicing, reason = "there are as many masks as octets")]
-fn mask_of(cells: u8) -> Cells {
-    MASKS[usize::from(cells)]
-}
-
 /// The bits `first..=last`.
+#[inline]
 fn run(first: u32, last: u32) -> u32 {
     (2 << last) - (1 << first)
 }
@@ -200,7 +262,7 @@ mod tests {
     #[test]
     fn times_are_moved_by_the_exporters_offset_and_never_pass_the_arrival() {
         let clock = clock(100_000);
-        let span = |start, end, offset| clock.span(start, end, &origin(99_000, offset));
+        let span = |start, end, offset| clock.moments(&origin(99_000, offset)).span(start, end);
         assert_eq!(span(90_000, 95_000, 0), Span { start: 90_000, end: 95_000, corrected: false });
         assert_eq!(span(1_090_000, 1_095_000, -1_000_000), Span { start: 90_000, end: 95_000, corrected: false });
         // Within the tolerance of two seconds the end is cut to the arrival.
@@ -210,7 +272,7 @@ mod tests {
     #[test]
     fn times_that_are_absent_or_cannot_be_give_way_to_the_arrival() {
         let clock = clock(100_000);
-        let span = |start, end| clock.span(start, end, &origin(99_000, 0));
+        let span = |start, end| clock.moments(&origin(99_000, 0)).span(start, end);
         assert_eq!(span(0, 0), Span { start: 99_000, end: 99_000, corrected: false });
         assert_eq!(span(50_000, 0), Span { start: 99_000, end: 99_000, corrected: false });
         assert_eq!(span(0, 98_000), Span { start: 98_000, end: 98_000, corrected: false });

@@ -3,17 +3,25 @@
 //! The bounds say that a target may be over its share, not in which slot its traffic lies. The log does: each entry knows its
 //! last record, each record the entry's one before. A chain ends where the log has been overwritten.
 
+use schemas::counter::Direction;
+
 use super::clock::Span;
-use super::traffic::{Amount, Traffic};
+use super::traffic::Amount;
 
 /// What one record does for the four entries that it may count in.
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
     start: u64,
-    duration_milliseconds: u32,
     amount: Amount,
+    duration_milliseconds: u32,
     /// The entry's record before, for each [`Role`]; 0 for none.
     previous: [u32; 4],
+}
+
+impl Record {
+    fn span(&self) -> Span {
+        Span { start: self.start, end: self.start + u64::from(self.duration_milliseconds), corrected: false }
+    }
 }
 
 /// In which of its roles an entry counts a record.
@@ -26,9 +34,18 @@ pub(super) enum Role {
     SourcePrefix,
 }
 
+const _: () = assert!(size_of::<Record>() == 56);
+
 impl Role {
-    pub(super) fn is_host(self) -> bool {
-        matches!(self, Role::DestinationHost | Role::SourceHost)
+    /// The role of a host's or prefix's entry of this direction.
+    #[inline]
+    pub(super) fn of(direction: Direction, is_host: bool) -> Self {
+        match (direction, is_host) {
+            (Direction::Incoming, true) => Self::DestinationHost,
+            (Direction::Incoming, false) => Self::DestinationPrefix,
+            (Direction::Outgoing, true) => Self::SourceHost,
+            (Direction::Outgoing, false) => Self::SourcePrefix,
+        }
     }
 }
 
@@ -46,19 +63,25 @@ impl Recent {
     }
 
     /// Writes a record and returns its number.
-    pub(super) fn push(&mut self, traffic: &Traffic) -> u32 {
+    #[inline]
+    pub(super) fn push(&mut self, span: Span, amount: Amount) -> u32 {
         let number = self.next;
-        self.next = self.next.checked_add(1).unwrap_or(1);
-        let Span { start, end, .. } = traffic.span;
-        let duration_milliseconds = u32::try_from(end - start).unwrap_or(u32::MAX);
+        self.next = number.checked_add(1).unwrap_or(1);
+        let duration_milliseconds = u32::try_from(span.end - span.start).unwrap_or(u32::MAX);
         if let Some(record) = self.at(number) {
-            *record =
-                Record { start: end - u64::from(duration_milliseconds), duration_milliseconds, amount: traffic.amount, previous: [0; 4] };
+            *record = Record { start: span.end - u64::from(duration_milliseconds), amount, duration_milliseconds, previous: [0; 4] };
         }
         number
     }
 
+    /// A record that has just been written.
+    pub(super) fn record(&self, number: u32) -> (Span, Amount) {
+        let record = self.records.get(number as usize & (self.records.len() - 1)).copied().unwrap_or_default();
+        (record.span(), record.amount)
+    }
+
     /// Makes record `number` the last of the chain that ended in `head`, and returns the new head.
+    #[inline]
     pub(super) fn link(&mut self, number: u32, role: Role, head: u32) -> u32 {
         if let Some(previous) = self.at(number).and_then(|record| record.previous.get_mut(role as usize)) {
             *previous = head;
@@ -75,11 +98,11 @@ impl Recent {
             }
             let record = self.records.get(head as usize & (self.records.len() - 1))?;
             head = record.previous.get(role as usize).copied().unwrap_or(0);
-            let end = record.start + u64::from(record.duration_milliseconds);
-            Some((Span { start: record.start, end, corrected: false }, record.amount))
+            Some((record.span(), record.amount))
         })
     }
 
+    #[inline]
     fn at(&mut self, number: u32) -> Option<&mut Record> {
         let mask = self.records.len() - 1;
         self.records.get_mut(number as usize & mask)

@@ -6,7 +6,6 @@ use schemas::limit::{Limit, Limits};
 use schemas::net::Prefix;
 
 use super::bound::{SUSPICION, SUSPICION_SHARE};
-use super::traffic::Shares;
 
 /// The limits in use, each once: an entry holds its limit's number.
 #[derive(Debug)]
@@ -54,17 +53,37 @@ impl Scales {
         number
     }
 
-    /// What a record of this amount adds to the bounds, of which a window sees the share `weights`, rounded up; and the
-    /// part of its limit that it is in a window of a second.
+    /// Units of a second of the limit in windows that see the share `weights` of a flow.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and meant to saturate")]
-    pub(super) fn weigh(&self, number: u16, shares: &Shares, weights: [f32; 2]) -> ([u16; 2], f32) {
+    pub(super) fn units(&self, weights: [f32; 2]) -> [f32; 2] {
+        let ([burst, second], [burst_weight, second_weight]) = (self.units, weights);
+        [burst * burst_weight, second * second_weight]
+    }
+
+    /// What a record adds to the bounds, rounded up; `units` are those of [`Scales::units`].
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "at most 65,534")]
+    pub(super) fn weigh(&self, number: u16, packets: f32, octets: f32, units: [f32; 2]) -> [u16; 2] {
+        let seconds = self.seconds(number, packets, octets);
+        units.map(|units| {
+            let units = seconds * units;
+            // In this order what is no number is the largest.
+            let units = if units < 65_534.0 { units } else { 65_534.0 };
+            // At 2²³ the last bit of the fraction is worth one: the sum is rounded to it, by at most a half.
+            (units + 8_388_608.0).to_bits() as u16 + 1
+        })
+    }
+
+    /// The part of its limit that a record is in a window of a second that sees the share `weight` of it.
+    pub(super) fn share(&self, number: u16, packets: f32, octets: f32, weight: f32) -> f32 {
+        self.seconds(number, packets, octets) * weight
+    }
+
+    /// Seconds of the limit that a record is worth.
+    #[inline]
+    fn seconds(&self, number: u16, packets: f32, octets: f32) -> f32 {
         let scale = self.scales.get(usize::from(number)).copied().unwrap_or_default();
-        let (by_packets, by_octets) = (shares.packets * scale.packet, shares.octets * scale.octet);
-        let seconds = if by_packets > by_octets { by_packets } else { by_octets };
-        let [burst, second] = self.units;
-        let [burst_weight, second_weight] = weights;
-        let units = [seconds * burst * burst_weight, seconds * second * second_weight].map(|units| (units as u16).saturating_add(1));
-        (units, seconds * second_weight)
+        let (by_packets, by_octets) = (packets * scale.packet, octets * scale.octet);
+        if by_packets > by_octets { by_packets } else { by_octets }
     }
 }

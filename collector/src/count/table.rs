@@ -29,16 +29,19 @@ pub(super) struct Key {
 
 impl Key {
     /// The key of a host.
+    #[inline]
     pub(super) fn host(address: Address, direction: Direction) -> Self {
         Self::new(address.0, 128, direction)
     }
 
     /// The key of the IPv4 /24 or IPv6 /48 that an address lies in.
+    #[inline]
     pub(super) fn prefix(address: Address, direction: Direction) -> Self {
         let (mask, bits) = if address.is_v4() { (!0xff, 120) } else { (!0 << 80, 48) };
         Self::new(address.0 & mask, bits, direction)
     }
 
+    #[inline]
     fn new(address: u128, bits: u16, direction: Direction) -> Self {
         Self { address: Address(address), shape: bits << 1 | u16::from(direction == Direction::Outgoing) }
     }
@@ -87,6 +90,7 @@ impl Seeds {
     }
 
     /// Two rounds of a folded multiplication over the address and the shape.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the halves are taken apart")]
     pub(super) fn hash(&self, key: Key) -> u64 {
         let [first, second, third, fourth] = self.0;
@@ -126,7 +130,14 @@ impl Suspicion {
         self.0 == Self::REFUSED
     }
 
+    /// Whether there is a suspect.
+    #[inline]
+    pub(super) fn is_exact(self) -> bool {
+        self.index().is_some()
+    }
+
     /// The suspect's number.
+    #[inline]
     pub(super) fn index(self) -> Option<u16> {
         if self.is_refused() { None } else { self.0.checked_sub(1) }
     }
@@ -156,30 +167,24 @@ const _: () = assert!(size_of::<Entry>() == 128);
 ///
 /// In single precision: 24 bits are enough for a baseline, and a suspect has exact slots.
 #[derive(Clone, Copy, Debug, Default)]
-struct Totals {
-    /// Packets of six kinds and octets of two, in the order of [`Shares::kinds`].
-    kinds: [f32; 8],
-    packets: f32,
-    octets: f32,
-    flows: f32,
-}
+struct Totals(Shares);
 
 impl Totals {
     #[inline]
     fn add(&mut self, shares: &Shares) {
-        self.packets += shares.packets;
-        self.octets += shares.octets;
-        self.flows += 1.0;
-        self.kinds.iter_mut().zip(shares.kinds).for_each(|(sum, count)| *sum += count);
+        self.0.kinds.iter_mut().zip(shares.kinds).for_each(|(sum, count)| *sum += count);
+        self.0.all.iter_mut().zip(shares.all).for_each(|(sum, count)| *sum += count);
     }
 
     fn volume(&self) -> Volume {
-        let kinds = self.kinds.map(f64::from);
+        let Shares { kinds, all } = self.0;
+        let [packets, octets, flows] = all.map(f64::from);
+        let kinds = kinds.map(f64::from);
         let [tcp_packets, udp_packets, icmp_packets, syn_packets, fragment_packets, amplification_packets, tcp_octets, udp_octets] = kinds;
         Volume {
-            packets: self.packets.into(),
-            octets: self.octets.into(),
-            flows: self.flows.into(),
+            packets,
+            octets,
+            flows,
             tcp_packets,
             udp_packets,
             icmp_packets,
@@ -207,19 +212,17 @@ impl Entry {
     }
 
     /// Seconds since the last update.
-    #[expect(clippy::cast_possible_truncation, reason = "an entry is reclaimed long before 16 bits of seconds wrap")]
     fn age_seconds(&self, clock: &Clock) -> u64 {
-        u64::from((clock.second as u16).wrapping_sub(self.stamp))
+        // An entry is reclaimed long before 16 bits of seconds wrap.
+        u64::from(clock.stamp.wrapping_sub(self.stamp))
     }
 
     /// Brings the entry to now and adds to its totals.
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "only the low bits are kept")]
+    #[inline(always)]
     pub(super) fn update(&mut self, shares: &Shares, clock: &Clock) {
-        let stamp = clock.second as u16;
-        if stamp != self.stamp {
+        if clock.stamp != self.stamp {
             self.bound.roll(clock.second - self.age_seconds(clock).min(clock.second), clock);
-            self.stamp = stamp;
+            self.stamp = clock.stamp;
         }
         self.totals.add(shares);
     }
@@ -267,23 +270,29 @@ impl Table {
         self.held >= self.crowded
     }
 
+    /// Where the key of this hash is looked for first.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the shift leaves no more bits than there are cells")]
-    fn home(&self, hash: u64) -> usize {
+    pub(super) fn home(&self, hash: u64) -> usize {
         (hash >> self.shift) as usize
     }
 
-    /// Loads the cell where the key of this hash is looked for, both of its cache lines, and returns what is of no use in it.
+    /// Where a key is looked for first.
+    pub(super) fn home_of(&self, key: Key) -> usize {
+        self.home(self.seeds.hash(key))
+    }
+
+    /// Loads a cell, both of its cache lines, and returns what is of no use in it.
     ///
     /// In a loop of nothing else, many such loads are under way at once: that is what makes updates cheap.
     #[inline]
-    pub(super) fn touch(&self, hash: u64) -> u32 {
-        self.entries.get(self.home(hash)).map_or(0, |entry| entry.head ^ entry.totals.flows.to_bits())
+    pub(super) fn touch(&self, home: usize) -> u32 {
+        self.entries.get(home).map_or(0, |entry| entry.head ^ entry.totals.0.flows().to_bits())
     }
 
     #[expect(clippy::indexing_slicing, reason = "masked by the length, a power of two")]
-    fn place(&self, key: Key, hash: u64) -> Place {
+    fn place(&self, key: Key, home: usize) -> Place {
         let mask = self.entries.len() - 1;
-        let home = self.home(hash);
         for step in 0..PROBES_MAX {
             let index = (home + step) & mask;
             let entry = &self.entries[index];
@@ -299,7 +308,7 @@ impl Table {
 
     /// The entry of a key that is held.
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
-        match self.place(key, self.seeds.hash(key)) {
+        match self.place(key, self.home_of(key)) {
             Place::Held(index) => self.entries.get_mut(index),
             _ => None,
         }
@@ -308,22 +317,20 @@ impl Table {
     /// The entry of a key, made if there is room, with the limit that `scale_of` tells; `None` at the bound.
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "a home is less than the number of cells")]
-    pub(super) fn entry(&mut self, key: Key, hash: u64, clock: &Clock, scale_of: impl FnOnce(Key) -> u16) -> Option<&mut Entry> {
-        let home = self.home(hash);
+    pub(super) fn entry(&mut self, key: Key, home: usize, clock: &Clock, scale_of: impl FnOnce(Key) -> u16) -> Option<&mut Entry> {
         // Most keys are at home.
-        if self.entries[home].is(key) { self.entries.get_mut(home) } else { self.entry_from_home(key, hash, clock, scale_of) }
+        if self.entries[home].is(key) { self.entries.get_mut(home) } else { self.entry_from_home(key, home, clock, scale_of) }
     }
 
     #[inline(never)]
-    fn entry_from_home(&mut self, key: Key, hash: u64, clock: &Clock, scale_of: impl FnOnce(Key) -> u16) -> Option<&mut Entry> {
-        match self.place(key, hash) {
+    fn entry_from_home(&mut self, key: Key, home: usize, clock: &Clock, scale_of: impl FnOnce(Key) -> u16) -> Option<&mut Entry> {
+        match self.place(key, home) {
             Place::Held(index) => self.entries.get_mut(index),
             Place::Vacant(index) if self.held < self.held_max => {
                 self.held += 1;
                 let entry = self.entries.get_mut(index)?;
-                #[expect(clippy::cast_possible_truncation, reason = "only the low bits are kept")]
-                let stamp = clock.second as u16;
-                *entry = Entry { address: key.address, shape: key.shape, scale: scale_of(key), stamp, ..Entry::default() };
+                let scale = scale_of(key);
+                *entry = Entry { address: key.address, shape: key.shape, scale, stamp: clock.stamp, ..Entry::default() };
                 Some(entry)
             }
             _ => None,
@@ -336,8 +343,8 @@ impl Table {
     }
 
     /// Whether a key is held.
-    pub(super) fn holds(&self, key: Key, hash: u64) -> bool {
-        matches!(self.place(key, hash), Place::Held(_))
+    pub(super) fn holds(&self, key: Key, home: usize) -> bool {
+        matches!(self.place(key, home), Place::Held(_))
     }
 
     /// Sweeps the steps up to that of now: reports each entry with traffic, and frees those that have been idle for long.
@@ -395,7 +402,7 @@ impl Table {
             if entry.is_vacant() {
                 break;
             }
-            let home = self.home(self.seeds.hash(entry.key()));
+            let home = self.home_of(entry.key());
             // It may move back unless its home lies behind the gap.
             if next.wrapping_sub(home) & mask >= next.wrapping_sub(gap) & mask {
                 self.entries[gap] = entry;

@@ -2,10 +2,10 @@
 
 use schemas::amplification;
 use schemas::counter::Volume;
-use schemas::flow::{Column, FlowBatch, Segment, fragment};
+use schemas::flow::{Column, ColumnSet, FlowBatch, GROUP_ROWS, Segment, fragment};
 use schemas::net::Address;
 
-use super::clock::{Clock, Reach, Span};
+use super::clock::Span;
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -27,6 +27,18 @@ impl Kind {
     const FRAGMENT: u8 = 16;
     const AMPLIFICATION: u8 = 32;
 
+    /// The kind of a record; without a branch, since nobody foresees the next record's protocol.
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "there are as many protocols as octets")]
+    fn of(protocol: u8, tcp_flags: u16, source_port: u16, fragment: u8, ports: &Ports) -> Self {
+        static PROTOCOLS: [[u8; 2]; 256] = protocols();
+        let [own, possible] = PROTOCOLS[usize::from(protocol)];
+        let syn = u8::from(tcp_flags & (SYN | ACK) == SYN) * Self::SYN;
+        let amplification = u8::from(ports.hold(source_port)) * Self::AMPLIFICATION;
+        let fragment = u8::from(fragment & fragment::FRAGMENT != 0) * Self::FRAGMENT;
+        Self(own | (syn | amplification) & possible | fragment)
+    }
+
     /// 1 for each of [`Shares::kinds`] that the traffic is of, else 0.
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "a kind has six bits")]
@@ -38,6 +50,17 @@ impl Kind {
     fn is(self, kind: u8) -> bool {
         self.0 & kind != 0
     }
+}
+
+/// The kind that a protocol is, and the kinds that its records may be besides.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn protocols() -> [[u8; 2]; 256] {
+    let mut protocols = [[0; 2]; 256];
+    protocols[TCP as usize] = [Kind::TCP, Kind::SYN];
+    protocols[UDP as usize] = [Kind::UDP, Kind::AMPLIFICATION];
+    protocols[ICMP as usize] = [Kind::ICMP, 0];
+    protocols[ICMP_V6 as usize] = [Kind::ICMP, 0];
+    protocols
 }
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
@@ -71,20 +94,29 @@ pub(super) struct Amount {
 /// What the compact entries add up of a record, in single precision.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Shares {
-    pub(super) packets: f32,
-    pub(super) octets: f32,
     /// Packets if they are TCP, UDP, ICMP, SYN, fragments, amplification; octets if they are TCP, UDP.
     pub(super) kinds: [f32; 8],
+    /// Packets, octets, flows.
+    pub(super) all: [f32; 3],
+}
+
+impl Shares {
+    /// How many flows there are.
+    #[inline]
+    pub(super) fn flows(&self) -> f32 {
+        let [_, _, flows] = self.all;
+        flows
+    }
 }
 
 impl Amount {
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "single precision is enough for a baseline and a bound")]
-    fn shares(&self) -> Shares {
+    pub(super) fn shares(&self) -> Shares {
         let (packets, octets) = (self.packets as f32, self.octets as f32);
         let mut kinds = [packets, packets, packets, packets, packets, packets, octets, octets];
         kinds.iter_mut().zip(self.kind.factors()).for_each(|(count, factor)| *count *= factor);
-        Shares { packets, octets, kinds }
+        Shares { kinds, all: [packets, octets, 1.0] }
     }
 
     /// All counts of the record.
@@ -109,7 +141,7 @@ impl Amount {
     }
 }
 
-/// One direction of one record.
+/// One direction of one record, as a suspect's picture needs it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Traffic {
     pub(super) source: Address,
@@ -122,39 +154,44 @@ pub(super) struct Traffic {
     /// 0 where none is told.
     pub(super) ttl: u8,
     pub(super) span: Span,
-    pub(super) reach: Reach,
     pub(super) amount: Amount,
-    pub(super) shares: Shares,
 }
+
+/// The values of one column for a group of rows.
+type Values<'a, T> = &'a [T; GROUP_ROWS];
 
 /// Which columns hold the volume of a segment's rows.
 #[derive(Clone, Copy)]
 enum Counts<'a> {
     /// One way: packets and octets, and the link layer's octets in front of each packet.
-    Delta(&'a [u64], &'a [u64], &'a [u16]),
+    Delta(Values<'a, u64>, Values<'a, u64>, Option<Values<'a, u16>>),
     /// Both ways.
-    TwoWay(&'a [u64], &'a [u64], &'a [u64], &'a [u64]),
+    TwoWay(Values<'a, u64>, Values<'a, u64>, Values<'a, u64>, Values<'a, u64>),
     /// Since the flow began.
-    Total(&'a [u64], &'a [u64]),
+    Total(Values<'a, u64>, Values<'a, u64>),
 }
 
-/// The rows of a segment, with the columns that count; a column that the segment has not got is an empty slice.
+/// Some rows of a segment, with the columns that count; zeroes where the segment has no such column.
 pub(super) struct Rows<'a> {
-    source_address: &'a [Address],
-    destination_address: &'a [Address],
-    source_port: &'a [u16],
-    destination_port: &'a [u16],
-    icmp_type_code: &'a [u16],
-    protocol: &'a [u8],
-    tcp_flags: &'a [u16],
-    ttl: &'a [u8],
-    fragment: &'a [u8],
-    sampling_interval: &'a [u32],
-    start: &'a [u64],
-    end: &'a [u64],
+    /// How many rows there are, at most [`GROUP_ROWS`].
+    pub(super) count: usize,
+    source_address: Values<'a, Address>,
+    destination_address: Values<'a, Address>,
+    source_port: Values<'a, u16>,
+    destination_port: Values<'a, u16>,
+    icmp_type_code: Values<'a, u16>,
+    protocol: Values<'a, u8>,
+    tcp_flags: Values<'a, u16>,
+    ttl: Values<'a, u8>,
+    fragment: Values<'a, u8>,
+    sampling_interval: Values<'a, u32>,
+    start: Values<'a, u64>,
+    end: Values<'a, u64>,
     counts: Counts<'a>,
-    reverse_packets: &'a [u64],
-    reverse_octets: &'a [u64],
+    reverse_packets: Values<'a, u64>,
+    reverse_octets: Values<'a, u64>,
+    /// Whether a row may tell of both directions.
+    pub(super) is_two_way: bool,
 }
 
 /// Packets and octets as exported, IP octets only.
@@ -165,6 +202,7 @@ pub(super) struct Exported {
 }
 
 impl Exported {
+    #[inline]
     pub(super) fn is_none(self) -> bool {
         self.packets == 0 && self.octets == 0
     }
@@ -175,89 +213,121 @@ impl Exported {
 }
 
 #[inline]
-fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
-    column.get(row).copied().unwrap_or_default()
+#[expect(clippy::indexing_slicing, reason = "taken modulo the length")]
+fn at<T: Copy>(column: Values<'_, T>, row: usize) -> T {
+    column[row % GROUP_ROWS]
 }
 
+/// Two ways to tell a volume, of which the first found counts, before the totals.
+const DELTA: ColumnSet = ColumnSet::of(&[Column::OctetDeltaCount, Column::PacketDeltaCount]);
+const TWO_WAY: ColumnSet =
+    ColumnSet::of(&[Column::InitiatorOctets, Column::InitiatorPackets, Column::ResponderOctets, Column::ResponderPackets]);
+const REVERSE: ColumnSet = ColumnSet::of(&[Column::ReverseOctetDeltaCount, Column::ReversePacketDeltaCount]);
+
 impl<'a> Rows<'a> {
-    pub(super) fn new(batch: &'a FlowBatch, segment: &Segment) -> Self {
+    /// The rows of a segment from `skipped` on, as many as make a group.
+    #[inline]
+    pub(super) fn new(batch: &'a FlowBatch, segment: &Segment, skipped: usize) -> Self {
         let present = segment.origin.present;
-        let range = segment.first..segment.first + segment.rows;
+        let count = segment.rows.saturating_sub(skipped).min(GROUP_ROWS);
+        let first = segment.first + skipped;
         macro_rules! column {
-            ($name:ident, $variant:ident) => {
-                if present.has(Column::$variant) { batch.$name.get(range.clone()).unwrap_or_default() } else { &[] }
+            ($name:ident, $zero:expr) => {
+                batch.$name.get(first..).and_then(|values| values.first_chunk()).unwrap_or(&[$zero; GROUP_ROWS])
+            };
+            ($name:ident, $variant:ident, $zero:expr) => {
+                if present.has(Column::$variant) { column!($name, $zero) } else { &[$zero; GROUP_ROWS] }
             };
         }
-        let any = |columns: &[Column]| columns.iter().any(|&column| present.has(column));
-        let counts = if any(&[Column::OctetDeltaCount, Column::PacketDeltaCount]) {
+        let counts = if present.meets(DELTA) {
             Counts::Delta(
-                column!(packet_delta_count, PacketDeltaCount),
-                column!(octet_delta_count, OctetDeltaCount),
-                column!(link_layer_octets, LinkLayerOctets),
+                column!(packet_delta_count, PacketDeltaCount, 0),
+                column!(octet_delta_count, OctetDeltaCount, 0),
+                present.has(Column::LinkLayerOctets).then(|| column!(link_layer_octets, 0)),
             )
-        } else if any(&[Column::InitiatorOctets, Column::InitiatorPackets, Column::ResponderOctets, Column::ResponderPackets]) {
+        } else if present.meets(TWO_WAY) {
             Counts::TwoWay(
-                column!(initiator_packets, InitiatorPackets),
-                column!(initiator_octets, InitiatorOctets),
-                column!(responder_packets, ResponderPackets),
-                column!(responder_octets, ResponderOctets),
+                column!(initiator_packets, InitiatorPackets, 0),
+                column!(initiator_octets, InitiatorOctets, 0),
+                column!(responder_packets, ResponderPackets, 0),
+                column!(responder_octets, ResponderOctets, 0),
             )
         } else {
-            Counts::Total(column!(packet_total_count, PacketTotalCount), column!(octet_total_count, OctetTotalCount))
+            Counts::Total(column!(packet_total_count, PacketTotalCount, 0), column!(octet_total_count, OctetTotalCount, 0))
         };
         Self {
-            source_address: column!(source_address, SourceAddress),
-            destination_address: column!(destination_address, DestinationAddress),
-            source_port: column!(source_port, SourcePort),
-            destination_port: column!(destination_port, DestinationPort),
-            icmp_type_code: column!(icmp_type_code, IcmpTypeCode),
-            protocol: column!(protocol_identifier, ProtocolIdentifier),
-            tcp_flags: column!(tcp_control_bits, TcpControlBits),
-            ttl: column!(ip_ttl, IpTtl),
-            fragment: column!(fragment, Fragment),
+            count,
+            source_address: column!(source_address, SourceAddress, Address(0)),
+            destination_address: column!(destination_address, DestinationAddress, Address(0)),
+            source_port: column!(source_port, SourcePort, 0),
+            destination_port: column!(destination_port, DestinationPort, 0),
+            icmp_type_code: column!(icmp_type_code, IcmpTypeCode, 0),
+            protocol: column!(protocol_identifier, ProtocolIdentifier, 0),
+            tcp_flags: column!(tcp_control_bits, TcpControlBits, 0),
+            ttl: column!(ip_ttl, IpTtl, 0),
+            fragment: column!(fragment, Fragment, 0),
             // The decoder writes the effective rate whether the record carries one or not.
-            sampling_interval: batch.sampling_interval.get(range.clone()).unwrap_or_default(),
-            start: column!(flow_start_milliseconds, FlowStartMilliseconds),
-            end: column!(flow_end_milliseconds, FlowEndMilliseconds),
+            sampling_interval: column!(sampling_interval, 1),
+            start: column!(flow_start_milliseconds, FlowStartMilliseconds, 0),
+            end: column!(flow_end_milliseconds, FlowEndMilliseconds, 0),
+            is_two_way: present.meets(REVERSE) || matches!(counts, Counts::TwoWay(..)),
             counts,
-            reverse_packets: column!(reverse_packet_delta_count, ReversePacketDeltaCount),
-            reverse_octets: column!(reverse_octet_delta_count, ReverseOctetDeltaCount),
+            reverse_packets: column!(reverse_packet_delta_count, ReversePacketDeltaCount, 0),
+            reverse_octets: column!(reverse_octet_delta_count, ReverseOctetDeltaCount, 0),
         }
     }
 
+    #[inline]
     pub(super) fn addresses(&self, row: usize) -> (Address, Address) {
         (at(self.source_address, row), at(self.destination_address, row))
     }
 
     /// Start and end by the exporter's clock.
+    #[inline]
     pub(super) fn times(&self, row: usize) -> (u64, u64) {
         (at(self.start, row), at(self.end, row))
     }
 
-    /// What went from source to destination, and what came back.
+    /// What went from source to destination.
     #[inline]
-    pub(super) fn exported(&self, row: usize) -> (Exported, Exported) {
-        let there = |packets: &[u64], octets: &[u64]| Exported { packets: at(packets, row), octets: at(octets, row) };
-        let mut back = there(self.reverse_packets, self.reverse_octets);
-        let forth = match self.counts {
-            Counts::Delta(packets, octets, link_layer) => {
-                let Exported { packets, octets } = there(packets, octets);
+    pub(super) fn forth(&self, row: usize) -> Exported {
+        match self.counts {
+            Counts::Delta(packets, octets, None) => Exported { packets: at(packets, row), octets: at(octets, row) },
+            Counts::Delta(packets, octets, Some(link_layer)) => {
+                let packets = at(packets, row);
                 let link_layer = u64::from(at(link_layer, row)).saturating_mul(packets);
-                Exported { packets, octets: octets.saturating_sub(link_layer) }
+                Exported { packets, octets: at(octets, row).saturating_sub(link_layer) }
             }
-            Counts::TwoWay(packets, octets, responder_packets, responder_octets) => {
-                let answers = there(responder_packets, responder_octets);
-                back = back.plus(answers);
-                there(packets, octets)
+            Counts::TwoWay(packets, octets, ..) | Counts::Total(packets, octets) => {
+                Exported { packets: at(packets, row), octets: at(octets, row) }
             }
-            Counts::Total(packets, octets) => there(packets, octets),
-        };
-        (forth, back)
+        }
+    }
+
+    /// What came back.
+    pub(super) fn back(&self, row: usize) -> Exported {
+        let there = |packets, octets| Exported { packets: at(packets, row), octets: at(octets, row) };
+        let back = there(self.reverse_packets, self.reverse_octets);
+        match self.counts {
+            Counts::TwoWay(_, _, packets, octets) => back.plus(there(packets, octets)),
+            _ => back,
+        }
+    }
+
+    /// How much traffic a row stands for, from source to destination or back.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "samples are told in single precision")]
+    pub(super) fn amount(&self, row: usize, exported: Exported, is_back: bool, ports: &Ports) -> Amount {
+        let (port, flags) =
+            if is_back { (at(self.destination_port, row), 0) } else { (at(self.source_port, row), at(self.tcp_flags, row)) };
+        let kind = Kind::of(at(self.protocol, row), flags, port, at(self.fragment, row), ports);
+        let rate = f64::from(at(self.sampling_interval, row).max(1));
+        let samples = exported.packets as f64;
+        Amount { packets: samples * rate, octets: exported.octets as f64 * rate, samples: samples as f32, kind }
     }
 
     /// The traffic of a row from source to destination, or back with both ends exchanged.
-    #[inline]
-    pub(super) fn traffic(&self, row: usize, exported: Exported, is_back: bool, clock: &Clock, span: Span, ports: &Ports) -> Traffic {
+    pub(super) fn traffic(&self, row: usize, is_back: bool, (span, amount): (Span, Amount)) -> Traffic {
         let (mut source, mut destination) = self.addresses(row);
         let (mut source_port, mut destination_port) = (at(self.source_port, row), at(self.destination_port, row));
         let mut tcp_flags = at(self.tcp_flags, row);
@@ -266,28 +336,12 @@ impl<'a> Rows<'a> {
             (source_port, destination_port) = (destination_port, source_port);
             tcp_flags = 0;
         }
-        let protocol = at(self.protocol, row);
+        let (protocol, ttl) = (at(self.protocol, row), at(self.ttl, row));
         // NetFlow version 5 writes type and code of ICMP into the destination port; other exporters have a field for them.
         if matches!(protocol, ICMP | ICMP_V6) && destination_port == 0 && !is_back {
             destination_port = at(self.icmp_type_code, row);
         }
-        let rate = f64::from(at(self.sampling_interval, row).max(1));
-        let kind = kind(protocol, tcp_flags, source_port, at(self.fragment, row), ports);
-        let (packets, octets) = (exported.packets as f64 * rate, exported.octets as f64 * rate);
-        let amount = Amount { packets, octets, samples: exported.packets as f32, kind };
-        Traffic {
-            source,
-            destination,
-            source_port,
-            destination_port,
-            protocol,
-            tcp_flags,
-            ttl: at(self.ttl, row),
-            span,
-            reach: clock.reach(span),
-            amount,
-            shares: amount.shares(),
-        }
+        Traffic { source, destination, source_port, destination_port, protocol, tcp_flags, ttl, span, amount }
     }
 }
 
@@ -299,19 +353,8 @@ impl Ports {
         Self(amplification::ports())
     }
 
+    #[inline]
     fn hold(&self, port: u16) -> bool {
         self.0.get(usize::from(port / 64)).is_some_and(|word| word >> (port % 64) & 1 == 1)
     }
-}
-
-fn kind(protocol: u8, tcp_flags: u16, source_port: u16, fragment: u8, ports: &Ports) -> Kind {
-    let bits = match protocol {
-        TCP if tcp_flags & (SYN | ACK) == SYN => Kind::TCP | Kind::SYN,
-        TCP => Kind::TCP,
-        UDP if ports.hold(source_port) => Kind::UDP | Kind::AMPLIFICATION,
-        UDP => Kind::UDP,
-        ICMP | ICMP_V6 => Kind::ICMP,
-        _ => 0,
-    };
-    Kind(if fragment & fragment::FRAGMENT == 0 { bits } else { bits | Kind::FRAGMENT })
 }
