@@ -55,7 +55,8 @@ pub fn fill(incident: &mut Incident, volume: &Volume, detail: Option<&Detail>) {
         parts(&detail.packet_lengths, |from| format!("{from}-{}", from.saturating_add(63))).or(incident.packet_length_histogram.take());
     // The peers of outgoing traffic are its destinations; its source is the target.
     if incident.direction == Direction::Incoming {
-        incident.source_ip_count = Some(detail.peer_count).filter(|count| *count > 0);
+        // The sketch forgets: how many there were is the largest count, not the last.
+        incident.source_ip_count = incident.source_ip_count.max(Some(detail.peer_count).filter(|count| *count > 0));
         incident.top_src_ips = shares(&detail.peers, detail.packets, scale, |address| *address);
     }
     incident.top_src_ports = shares(&detail.source_ports, detail.packets, scale, |(_, port)| *port);
@@ -127,6 +128,21 @@ mod tests {
     #[test]
     fn flags_are_named_in_the_order_of_their_bits() {
         assert_eq!([0x02, 0x12, 0x29, 0].map(flag_names), ["SYN", "SYN|ACK", "FIN|PSH|URG", "none"]);
+    }
+
+    /// What comes behind the attack has few sources; the attack had a thousand.
+    #[test]
+    fn the_count_of_sources_is_the_largest_that_was_seen() {
+        let target = schemas::counter::Target { prefix: "203.0.113.7".parse().unwrap(), direction: Direction::Incoming };
+        let (metric, slots, last, error) = (schemas::incident::Metric::PacketsPerSecond, 1, 1, 0.0);
+        let crossing = crate::detect::window::Crossing { metric, slots, last, value: 2.0, limit: 1.0, single: 1.0, error };
+        let source = schemas::incident::LimitSource::Static;
+        let limit = crate::detect::limit::Limit { packets_per_second: 1.0, bits_per_second: 1.0, source };
+        let mut incident = crate::incident::blank(target, &crossing, &limit, Default::default(), Default::default());
+        for peer_count in [1_000, 12] {
+            fill(&mut incident, &Volume::default(), Some(&Detail { packets: 1, peer_count, ..Detail::default() }));
+        }
+        assert_eq!(incident.source_ip_count, Some(1_000));
     }
 
     #[test]
