@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use collector::receive::holder::{self, Transport};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -35,7 +36,7 @@ pub fn run(mut config: Config, with_demo: bool) -> anyhow::Result<()> {
         demo::prepare(&mut config)?;
     }
     let clock = Clock::default();
-    let state = Arc::new(State::open(&config.data_dir, clock.now())?);
+    let state = Arc::new(State::open(&config.data_dir, clock.now()).with_context(|| format!("data_dir {}", config.data_dir.display()))?);
     let owner = owner_token(&state, &clock)?;
     if with_demo {
         demo::name_nodes(&config, &state, &clock)?;
@@ -141,8 +142,9 @@ async fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let port = address.port();
-            bail!("{key}: {address} is in use, maybe by another Weir; `ss -ltnp sport = :{port}` tells who holds it");
+            let holder = holder::find(address, Transport::Tcp)
+                .map_or_else(|| "a process that cannot be seen from here".to_owned(), |holder| holder.to_string());
+            bail!("{key}: {address}/tcp is in use by {holder}");
         }
         Err(error) => Err(error).with_context(|| format!("{key}: {address} cannot be listened on")),
     }

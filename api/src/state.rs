@@ -35,7 +35,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// SQLite refused.
-    #[error("state: {0}")]
+    #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
     /// A document in the database is not what this version reads.
     #[error("state: {what} cannot be read: {error}")]

@@ -170,7 +170,7 @@ fn a_port_in_use_is_named() {
     let output = run(&["serve", "--config", path.to_str().unwrap()]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains(&format!("api.listen: {address} is in use, maybe by another Weir")), "{said}");
+    assert!(said.contains(&format!("api.listen: {address}/tcp is in use by")) && said.contains(&std::process::id().to_string()), "{said}");
     let held = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap();
     let path =

@@ -1,4 +1,4 @@
-//! Who holds a UDP port, by /proc.
+//! Who holds a UDP or TCP port, by /proc.
 
 use std::fmt;
 use std::fs;
@@ -20,27 +20,53 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The process whose UDP socket stands in the way of `address`; `None` if its owner hides it or it has gone.
+/// What a port belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Sockets that receive datagrams.
+    Udp,
+    /// Sockets that listen for connections.
+    Tcp,
+}
+
+impl Transport {
+    /// The kernel's tables of its sockets.
+    fn tables(self) -> [&'static str; 2] {
+        match self {
+            Self::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+            Self::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+        }
+    }
+
+    /// Whether a socket in this state of the table stands in the way of another: of TCP those that listen, `TCP_LISTEN` = 10.
+    fn holds(self, state: &str) -> bool {
+        self == Self::Udp || state == "0A"
+    }
+}
+
+/// The process whose socket stands in the way of `address`; `None` if its owner hides it or it has gone.
 #[must_use]
-pub fn find(address: SocketAddr) -> Option<Holder> {
-    let inodes: Vec<u64> = ["/proc/net/udp", "/proc/net/udp6"]
+pub fn find(address: SocketAddr, transport: Transport) -> Option<Holder> {
+    let inodes: Vec<u64> = transport
+        .tables()
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|table| conflicting(&table, address))
+        .flat_map(|table| conflicting(&table, address, transport))
         .collect();
     processes().find(|holder| has_socket(holder.pid, &inodes))
 }
 
 /// Inodes of the table's sockets on the same port, whose address is the same or covers it or is covered.
-fn conflicting(table: &str, address: SocketAddr) -> Vec<u64> {
+fn conflicting(table: &str, address: SocketAddr, transport: Transport) -> Vec<u64> {
     let mut inodes = Vec::new();
     for line in table.lines().skip(1) {
         let mut fields = line.split_whitespace();
         let Some((own, port)) = fields.nth(1).and_then(socket_address) else { continue };
         let meet = own == address.ip() || own.is_unspecified() || address.ip().is_unspecified();
-        if port == address.port() && meet {
+        // The peer stands before the state.
+        if port == address.port() && meet && fields.nth(1).is_some_and(|state| transport.holds(state)) {
             // tx:rx, timer, retransmits, user and timeout stand between the state and the inode.
-            inodes.extend(fields.nth(7).and_then(|inode| inode.parse::<u64>().ok()));
+            inodes.extend(fields.nth(5).and_then(|inode| inode.parse::<u64>().ok()));
         }
     }
     inodes
@@ -91,16 +117,25 @@ mod tests {
               17: {loopback}:0807 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4711 2 0000 0\n\
               18: 00000000:18EB 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 4712 2 0000 0\n"
         );
-        assert_eq!(conflicting(&table, "127.0.0.1:2055".parse().unwrap()), [4711]);
-        assert_eq!(conflicting(&table, "0.0.0.0:2055".parse().unwrap()), [4711]);
-        assert_eq!(conflicting(&table, "127.0.0.2:2055".parse().unwrap()), [0; 0]);
-        assert_eq!(conflicting(&table, "192.0.2.1:6379".parse().unwrap()), [4712]);
+        assert_eq!(conflicting(&table, "127.0.0.1:2055".parse().unwrap(), Transport::Udp), [4711]);
+        assert_eq!(conflicting(&table, "0.0.0.0:2055".parse().unwrap(), Transport::Udp), [4711]);
+        assert_eq!(conflicting(&table, "127.0.0.2:2055".parse().unwrap(), Transport::Udp), [0; 0]);
+        assert_eq!(conflicting(&table, "192.0.2.1:6379".parse().unwrap(), Transport::Udp), [4712]);
     }
 
     #[test]
     fn a_socket_of_this_process_is_found() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let holder = find(socket.local_addr().unwrap()).unwrap();
+        let holder = find(socket.local_addr().unwrap(), Transport::Udp).unwrap();
         assert_eq!(holder.pid, std::process::id());
+    }
+
+    #[test]
+    fn of_tcp_only_who_listens_holds_a_port() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(find(address, Transport::Tcp).unwrap().pid, std::process::id());
+        assert_eq!(find(client.local_addr().unwrap(), Transport::Tcp), None);
     }
 }

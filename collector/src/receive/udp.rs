@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::holder::{self, Holder};
+use super::holder::{self, Holder, Transport};
 use super::ring::Message;
 
 /// Why a listening socket cannot be had.
@@ -22,12 +22,12 @@ pub enum ListenError {
         holder: Option<Holder>,
     },
     /// The system refuses.
-    #[error("cannot listen on {address}/udp: {source}")]
+    #[error("cannot listen on {address}/udp: {error}")]
     Refused {
         /// The address that was wanted.
         address: SocketAddr,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -55,8 +55,8 @@ pub struct Listener {
 /// [`ListenError::InUse`] with the holder, or what the system says.
 pub fn listen(address: SocketAddr, only_v6: bool, shards: usize, buffer_octets: usize) -> Result<Vec<Listener>, ListenError> {
     let explain = |source: io::Error| match source.kind() {
-        io::ErrorKind::AddrInUse => ListenError::InUse { address, holder: holder::find(address) },
-        _ => ListenError::Refused { address, source },
+        io::ErrorKind::AddrInUse => ListenError::InUse { address, holder: holder::find(address, Transport::Udp) },
+        _ => ListenError::Refused { address, error: source },
     };
     drop(open(address, only_v6, false).map_err(explain)?);
     let mut listeners: Vec<Listener> = Vec::with_capacity(shards);
