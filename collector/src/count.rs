@@ -187,7 +187,9 @@ impl Counter {
         }
         let (source, destination) = rows.addresses(row);
         let open = self.watch.is_open();
-        let (source_is_ours, destination_is_ours) = (open || self.watch.holds(source), open || self.watch.holds(destination));
+        // A frame without addresses, ARP or spanning tree, is nobody's traffic.
+        let is_ours = |address: Address| (open & !address.is_none()) || self.watch.holds(address);
+        let (source_is_ours, destination_is_ours) = (is_ours(source), is_ours(destination));
         if !source_is_ours & !destination_is_ours {
             tally.records_unmonitored += 1;
             return;

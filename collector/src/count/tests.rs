@@ -358,3 +358,12 @@ fn a_record_by_a_wrong_clock_is_moved_by_the_offset_and_a_late_one_to_its_own_sl
     assert!(slots.iter().zip(&expected).all(|((slot, volume), (at, octets))| slot == at && near(volume.octets, *octets)), "{slots:?}");
     assert_eq!((slots.len(), bench.ledger().records_clock_corrected), (expected.len(), 0));
 }
+
+#[test]
+fn frames_without_addresses_are_nobodys_traffic() {
+    // ARP, spanning tree and the like, of an sFlow agent or a mirror port, while no network is configured.
+    let mut bench = Bench::within(&Config::default(), PrefixSet::default(), Limits::default());
+    bench.count(&[Row { source: Address(0), destination: Address(0), protocol: 0, ..row() }]);
+    assert_eq!((bench.ledger().records_unmonitored, bench.ledger().records_counted), (1, 0));
+    assert!(bench.run(100).slots.is_empty());
+}
