@@ -7,8 +7,8 @@ use schemas::net::{Address, PrefixSet};
 use schemas::time::Timestamp;
 
 /// How long one that has never sent a record keeps its place in a full table, and how long one that has.
-const IDLE_STRANGER_MILLISECONDS: u64 = 60_000;
-const IDLE_EXPORTER_MILLISECONDS: u64 = 3_600_000;
+pub(crate) const IDLE_STRANGER_MILLISECONDS: u64 = 60_000;
+pub(crate) const IDLE_EXPORTER_MILLISECONDS: u64 = 3_600_000;
 /// How often a full table is searched for those that have gone.
 const SEARCH_MILLISECONDS: u64 = 1_000;
 
@@ -128,6 +128,11 @@ impl Exporters {
         });
         self.last = Some((exporter, index));
         &mut self.known.get_mut(index).expect("the index holds places of entries").1
+    }
+
+    /// Whether an exporter has an entry.
+    pub(crate) fn knows(&self, exporter: Address) -> bool {
+        self.index.contains_key(&exporter)
     }
 
     /// The admitted exporters.

@@ -32,6 +32,8 @@ pub struct Config {
     pub sender_active_seconds_max: u64,
     /// Observation domains, source ids and engines of all exporters.
     pub domains_max: usize,
+    /// Those of one exporter.
+    pub domains_per_exporter_max: usize,
     /// Template and options sets that the control thread has yet to see.
     pub control_queue_sets_max: usize,
     /// From this offset on an exporter's clock is wrong, and not merely late.
@@ -55,6 +57,7 @@ impl Default for Config {
             template_lifetime_seconds: 10_800,
             sender_active_seconds_max: 600,
             domains_max: 65_536,
+            domains_per_exporter_max: 1_024,
             control_queue_sets_max: 4_096,
             clock_wrong_seconds_min: 3_600,
             sampling: Vec::new(),

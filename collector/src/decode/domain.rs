@@ -1,17 +1,20 @@
 //! What a shard keeps of each observation domain, source id and engine, and how it is found.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use schemas::counter::{DomainReport, SamplingSource};
 use schemas::flow::{FlowBatch, Version};
 use schemas::ledger::Ledger;
+use schemas::time::Timestamp;
 
 use super::clock::{ClockOffset, UptimeStart};
 use super::column::slot;
 use super::sequence::{Count, Sequence, Unit};
 use super::state::{Scope, State};
 use super::{Decoder, Plane};
+use crate::exporter::{Exporters, IDLE_EXPORTER_MILLISECONDS, IDLE_STRANGER_MILLISECONDS};
 
 /// Interfaces of a domain that are remembered.
 const INTERFACES_MAX: usize = 1_024;
@@ -30,6 +33,7 @@ pub(crate) struct Domain {
     pub(crate) pending: Option<u64>,
     /// The interval that the operator has set.
     pub(crate) overridden: Option<u32>,
+    last_seen: Timestamp,
     sequence: Sequence,
     clock: ClockOffset,
     uptime_start: UptimeStart,
@@ -48,6 +52,7 @@ impl Domain {
             generation: 0,
             pending: None,
             overridden,
+            last_seen: Timestamp::default(),
             sequence: Sequence::default(),
             clock: ClockOffset::default(),
             uptime_start: UptimeStart::default(),
@@ -65,8 +70,9 @@ impl Domain {
     }
 
     /// Takes a datagram's export time, and the uptime at it where its header tells that.
-    pub(crate) fn observe_clock(&mut self, export_milliseconds: u64, uptime_milliseconds: Option<u32>, arrival: schemas::time::Timestamp) {
+    pub(crate) fn observe_clock(&mut self, export_milliseconds: u64, uptime_milliseconds: Option<u32>, arrival: Timestamp) {
         self.datagrams += 1;
+        self.last_seen = arrival;
         self.clock.observe(export_milliseconds, arrival);
         if let Some(uptime) = uptime_milliseconds {
             self.uptime_start.observe(export_milliseconds, uptime, arrival);
@@ -159,6 +165,8 @@ impl Decoder {
         let index = match self.index.get(&scope) {
             Some(&index) => index,
             None if self.domains.len() >= self.config.domains_max => return None,
+            // One exporter that makes up domains takes no other's place.
+            None if self.of_exporter.get(&scope.exporter).map_or(0, Vec::len) >= self.config.domains_per_exporter_max => return None,
             None => {
                 let overridden = self.overrides.get(scope.exporter).map(|(_, interval)| *interval);
                 let mut domain = Domain::new(scope, self.nothing.clone(), overridden);
@@ -171,6 +179,27 @@ impl Decoder {
         };
         self.last = Some((scope, index));
         Some(index)
+    }
+
+    /// Forgets what has gone, so that spoofed senders do not hold places for ever: domains where the table is full, agents with their exporter.
+    pub(super) fn forget_idle(&mut self, now: Timestamp, exporters: &mut Exporters) {
+        self.agents.forget(exporters);
+        if self.domains.len() < self.config.domains_max {
+            return;
+        }
+        self.domains.retain_mut(|domain| {
+            let idle_max = if domain.records == 0 { IDLE_STRANGER_MILLISECONDS } else { IDLE_EXPORTER_MILLISECONDS };
+            let stays = now.since(domain.last_seen) < idle_max;
+            if !stays {
+                domain.sequence.settle(exporters.ledger(domain.scope.exporter));
+            }
+            stays
+        });
+        (self.last, self.index, self.of_exporter) = (None, HashMap::new(), HashMap::new());
+        for (index, domain) in self.domains.iter().enumerate() {
+            self.index.insert(domain.scope, index);
+            self.of_exporter.entry(domain.scope.exporter).or_default().push(index);
+        }
     }
 
     /// Brings what a domain knows up to date.

@@ -360,6 +360,28 @@ fn a_template_bomb_meets_its_bound_and_harms_no_other_exporter() {
 }
 
 #[test]
+fn an_exporter_that_makes_up_domains_takes_no_other_ones_place_and_keeps_none_for_ever() {
+    let config = Config { domains_max: 8, domains_per_exporter_max: 4, wait: false, ..Config::default() };
+    let mut bench = Bench::new(&config, Templates::Inline);
+    let whole = |domain: u8| {
+        let mut message = ipfix(0, &[ports(), set(256, &[0, 1, 0, 2])]);
+        message[15] = domain;
+        message
+    };
+    (0..100).for_each(|domain| bench.send_from("192.0.2.66", 1, &whole(domain)));
+    assert_eq!(bench.batch.rows(), 4);
+    bench.send_from("192.0.2.1", 1, &whole(7));
+    assert_eq!(bench.batch.rows(), 5, "another exporter's flows come through");
+    // Strangers take the three places that are left; after a minute they have gone.
+    (2..6).for_each(|sender| bench.send_from(&format!("192.0.2.{sender}"), 1, &ipfix(0, &[])));
+    bench.send_from("192.0.2.9", 1, &whole(7));
+    assert_eq!((bench.batch.rows(), bench.ledger().control_dropped), (5, 97));
+    bench.now += 61_000;
+    (0..2).for_each(|_| bench.send_from("192.0.2.9", 1, &whole(7)));
+    assert_eq!(bench.batch.rows(), 6);
+}
+
+#[test]
 fn unknown_versions_reserved_sets_and_lengths_that_cannot_be_are_malformed() {
     let mut bench = Bench::inline();
     bench.send(&[]);

@@ -114,6 +114,7 @@ impl Decoder {
         let is_due = now.since(self.housekeeping) >= HOUSEKEEPING_MILLISECONDS;
         if is_due {
             self.housekeeping = now;
+            self.forget_idle(now, exporters);
             if let Plane::Inline(control) = &mut self.plane
                 && control.expire(now)
             {

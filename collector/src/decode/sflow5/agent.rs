@@ -46,6 +46,13 @@ impl Agents {
         agents.iter().filter(|agent| agent.tracked).map(Agent::report).collect()
     }
 
+    /// Forgets the agents of exporters that have been forgotten.
+    pub(crate) fn forget(&mut self, exporters: &Exporters) {
+        if self.exporters.len() > exporters.iter().count() {
+            self.exporters.retain(|exporter, _| exporters.knows(*exporter));
+        }
+    }
+
     /// Counts gaps in the sequences as lost: nothing late is awaited any more.
     pub fn finish(&mut self, exporters: &mut Exporters) {
         for (exporter, agents) in &mut self.exporters {
