@@ -31,6 +31,9 @@ const ALWAYS: [Column; 15] = [
     Column::FlowEndMilliseconds,
 ];
 
+/// Senders that are told apart; the datagrams of further ones are counted and not looked at.
+const EXPORTERS_MAX: usize = 65_536;
+
 /// Prints the flows of a capture, from the named UDP ports or from any, and their totals.
 ///
 /// `wait` lets data wait for a template that comes later in the capture; without, it is counted as undecoded.
@@ -53,7 +56,7 @@ pub fn run(file: &Path, ports: &[u16], wait: bool) -> anyhow::Result<()> {
 fn print(capture: &mut Capture, ports: &[u16], wait: bool, output: &mut impl Write) -> io::Result<anyhow::Result<()>> {
     let config = Config { wait, waiting_seconds_max: u64::MAX / 1_000, ..Config::default() };
     let mut decoder = Decoder::new(&config, Templates::Inline);
-    let mut exporters = Exporters::new(PrefixSet::default(), usize::MAX);
+    let mut exporters = Exporters::new(PrefixSet::default(), EXPORTERS_MAX);
     let mut batch = FlowBatch::with_capacity(2 * ROWS_PER_DATAGRAM_MAX);
     let mut reassembler = Reassembler::default();
     let mut line = Vec::with_capacity(2_048);
