@@ -127,6 +127,11 @@ fn facts(definition: &Definition, values: &[Value]) -> Facts {
             (306, Value::Whole(value)) => left = Some(value),
             (310, Value::Whole(value)) => population = Some(value),
             (311, Value::Real(probability)) => facts.interval = facts.interval.or(interval_of_probability(probability)),
+            // A real may be sent with half its octets (RFC 7011 §6.2), which netflow_parser gives as they are.
+            (311, Value::Whole(bits)) if field.length == 4 => {
+                let probability = u32::try_from(bits).map_or(0.0, |bits| f64::from(f32::from_bits(bits)));
+                facts.interval = facts.interval.or(interval_of_probability(probability));
+            }
             (160, Value::Whole(value)) => facts.system_init_milliseconds = Some(value),
             _ => {}
         }

@@ -266,6 +266,14 @@ fn a_rate_that_goes_back_to_what_it_was_is_believed_again() {
 }
 
 #[test]
+fn a_sampling_probability_of_four_octets_is_a_real_too() {
+    let mut bench = Bench::inline();
+    let told = set(300, &[[1].as_slice(), &0.01f32.to_be_bytes()].concat());
+    bench.send(&ipfix(0, &[set(3, &options_template(300, &[(302, 1), (311, 4)])), told, ports(), set(256, &[0, 1, 0, 2])]));
+    assert_eq!(bench.batch.sampling_interval[0], 100);
+}
+
+#[test]
 fn an_options_record_with_an_empty_name_still_tells_its_rate() {
     let mut bench = Bench::inline();
     let options = set(3, &options_template(257, &[(149, 4), (335, 0xffff), (34, 4)]));
