@@ -102,7 +102,12 @@ impl Capture {
     ///
     /// If the file cannot be read or is no capture.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
-        Self::read_from(File::open(path)?)
+        let file = File::open(path)?;
+        // The library tells no more of a read that fails than that it did.
+        if file.metadata()?.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
+        }
+        Self::read_from(file)
     }
 
     /// Reads a capture of either format from any source.

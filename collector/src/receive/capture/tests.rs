@@ -202,3 +202,9 @@ fn the_corpus_has_as_many_datagrams_and_packets_as_its_manifest_says() {
     }
     assert!(differ.is_empty(), "{} of {files} differ: {differ:#?}", differ.len());
 }
+
+#[test]
+fn a_directory_is_told_as_such() {
+    let error = Capture::open(std::path::Path::new("/")).err().map(|error| error.to_string());
+    assert_eq!(error.as_deref(), Some("cannot read the capture: is a directory"));
+}
