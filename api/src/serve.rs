@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use collector::receive::holder::{self, Transport};
+use rusqlite::{Connection, ErrorCode};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -37,23 +39,24 @@ pub fn run(mut config: Config, with_demo: bool) -> anyhow::Result<()> {
     }
     let clock = Clock::default();
     let state = Arc::new(State::open(&config.data_dir, clock.now()).with_context(|| format!("data_dir {}", config.data_dir.display()))?);
-    let owner = owner_token(&state, &clock)?;
+    let _alone = hold(&config.data_dir)?;
+    // Told at once: a start that fails later on has made it all the same, and the next one tells it no more.
+    if let Some(secret) = owner_token(&state, &clock)? {
+        println!("owner token, shown this once: {}", secret.text());
+    }
     if with_demo {
         demo::name_nodes(&config, &state, &clock)?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("weir-control").enable_all().build()?;
-    runtime.block_on(serve(Arc::new(config), state, clock, owner, with_demo))
+    runtime.block_on(serve(Arc::new(config), state, clock, with_demo))
 }
 
-async fn serve(config: Arc<Config>, state: Arc<State>, clock: Clock, owner: Option<Secret>, with_demo: bool) -> anyhow::Result<()> {
+async fn serve(config: Arc<Config>, state: Arc<State>, clock: Clock, with_demo: bool) -> anyhow::Result<()> {
     let mut signals = Signals::catch()?;
     let api = listen("api.listen", config.api.listen).await?;
     let metrics_listener = listen("api.metrics_listen", config.api.metrics_listen).await?;
     let metrics = Arc::new(Metrics::default());
     let pipe = Pipe::start(&config, &state, &metrics, &clock).await?;
-    if let Some(secret) = owner {
-        println!("owner token, shown this once: {}", secret.text());
-    }
     let routers = if with_demo { Some(Demo::start(&config.networks, pipe.addresses(), &clock)?) } else { None };
     let parts = (pipe.mitigation.clone(), pipe.analysis.clone());
     let app = Arc::new(App::new(Arc::clone(&config), state, Arc::clone(&pipe.live), metrics, parts, clock));
@@ -147,6 +150,19 @@ async fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
             bail!("{key}: {address}/tcp is in use by {holder}");
         }
         Err(error) => Err(error).with_context(|| format!("{key}: {address} cannot be listened on")),
+    }
+}
+
+/// Holds the data directory until this program ends, however it ends: two of them would withdraw each other's rules.
+fn hold(data_dir: &Path) -> anyhow::Result<Connection> {
+    let lock = Connection::open(data_dir.join("serving.lock"))?;
+    lock.busy_timeout(Duration::ZERO)?;
+    match lock.execute_batch("BEGIN EXCLUSIVE") {
+        Ok(()) => Ok(lock),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+            bail!("data_dir {}: another Weir serves from it", data_dir.display())
+        }
+        Err(error) => Err(error).with_context(|| format!("data_dir {}", data_dir.display())),
     }
 }
 

@@ -159,6 +159,31 @@ fn the_printed_default_passes_the_check() {
 }
 
 #[test]
+fn two_programs_do_not_serve_from_one_data_dir() {
+    let folder = Folder::new();
+    let path = config(&folder, "");
+    let first = Served::start(&path, Some(TOKEN));
+    let output = run(&["serve", "--config", path.to_str().unwrap()]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("another Weir serves from it"), "{said}");
+    assert_eq!(first.stop().0, Some(0));
+    Served::start(&path, Some(TOKEN)).stop();
+}
+
+#[test]
+fn the_owner_token_is_told_even_if_the_start_fails_later_on() {
+    let folder = Folder::new();
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("listen = \"{}\"", held.local_addr().unwrap());
+    let path =
+        folder.write("weir.toml", &std::fs::read_to_string(config(&folder, "")).unwrap().replacen("listen = \"127.0.0.1:0\"", &listen, 1));
+    let output = run(&["serve", "--config", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("owner token, shown this once: "), "{}", text(&output.stdout));
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let folder = Folder::new();
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
