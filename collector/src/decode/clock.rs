@@ -2,16 +2,38 @@
 
 use schemas::time::Timestamp;
 
+/// An uptime clock, as the header of a datagram shows it: 32 bits of milliseconds, which wrap every 49.7 days.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Uptime {
+    /// Unix milliseconds of the earliest moment that is told apart: half a turn of the clock before the export.
+    earliest: i64,
+    /// What the clock showed then.
+    uptime_milliseconds: u32,
+}
+
+impl Uptime {
+    /// The clock that showed `uptime_milliseconds` when the datagram was exported.
+    pub(crate) fn new(export_milliseconds: u64, uptime_milliseconds: u32) -> Self {
+        // Headers tell 32 bits of seconds: far from where this could overflow.
+        let export = export_milliseconds.min(1 << 62).cast_signed();
+        Self { earliest: export - (1 << 31), uptime_milliseconds: uptime_milliseconds ^ 1 << 31 }
+    }
+
+    /// Unix milliseconds of a moment on the clock, up to half a turn before the export or behind it.
+    ///
+    /// Behind it, since a record may end a moment after the header's clock was read.
+    #[inline]
+    pub(crate) fn at(self, moment_milliseconds: u32) -> u64 {
+        let since = moment_milliseconds.wrapping_sub(self.uptime_milliseconds);
+        (self.earliest + i64::from(since)).max(0).cast_unsigned()
+    }
+}
+
 /// Unix milliseconds of a moment on the uptime clock, given the export time and the uptime at it.
-///
-/// The uptime clock is 32 bits of milliseconds and wraps every 49.7 days; the difference is signed, since a record may
-/// end a moment after the header's clock was read.
 #[inline]
 #[must_use]
 pub(crate) fn from_uptime(export_milliseconds: u64, uptime_milliseconds: u32, moment_milliseconds: u32) -> u64 {
-    // Biased by 2^31, so that no sign is in the way.
-    let since_bias = moment_milliseconds.wrapping_sub(uptime_milliseconds) ^ 1 << 31;
-    export_milliseconds.saturating_add(u64::from(since_bias)).saturating_sub(1 << 31)
+    Uptime::new(export_milliseconds, uptime_milliseconds).at(moment_milliseconds)
 }
 
 /// Seconds from the NTP epoch (1900) to the unix epoch.

@@ -42,6 +42,11 @@ impl<'a> Fixed<'a> {
         Self { octets, stride: stride.max(1) }
     }
 
+    /// The records, one behind the other.
+    pub(crate) fn octets(self) -> &'a [u8] {
+        self.octets
+    }
+
     /// The octets of each record.
     pub(crate) fn stride(self) -> usize {
         self.stride

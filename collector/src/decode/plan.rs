@@ -2,7 +2,7 @@
 
 use schemas::flow::{Column, ColumnSet, FlowBatch, fragment};
 
-use super::clock::{from_ntp, from_uptime};
+use super::clock::{Uptime, from_ntp, from_uptime};
 use super::column::{Chained, Fixed, Place, Records, Write, addresses, each_number, numbers, slot};
 use super::cursor::{number, u8_at, u16_at};
 use super::element::{Clock, Edge, Meaning, meaning};
@@ -183,7 +183,8 @@ impl Plan {
         if self.runs.len() == 1 {
             let octets = body.get(..rows * self.record_octets_min).unwrap_or_default();
             let records = Fixed::new(octets, self.record_octets_min);
-            self.groups.iter().for_each(|group| group.run(records, batch));
+            let uptime = moment.uptime_milliseconds.map(|uptime| Uptime::new(moment.export_milliseconds, uptime));
+            self.groups.iter().for_each(|group| group.run(records, rows, uptime, batch));
             self.run_over(records, rows, moment, batch)
         } else {
             self.run_over(Chained::new(body, spans, self.spans_per_record()), rows, moment, batch)
@@ -238,8 +239,8 @@ impl Plan {
                 }
             }
             (Clock::Uptime, None) => {
-                let uptime = moment.uptime_milliseconds.unwrap_or(0);
-                each_number(column, records, place, write, |moment| from_uptime(export, uptime, low_half(moment)));
+                let uptime = Uptime::new(export, moment.uptime_milliseconds.unwrap_or(0));
+                each_number(column, records, place, write, |moment| uptime.at(low_half(moment)));
             }
         }
     }
@@ -398,10 +399,17 @@ impl Compiler {
         let mut groups = Groups::default();
         if runs.len() == 1 {
             // Only first writes of a column: they may come before all others.
-            self.operations.retain(|operation| match *operation {
-                Operation::Number { column, place, write: Write::Set } => !groups.take_in(column, place.offset, place.length),
-                Operation::Address { column, place, write: Write::Set } => place.length != 4 || !groups.take_in(column, place.offset, 4),
-                _ => true,
+            let is_init_told = self.system_init.is_some();
+            self.operations.retain(|operation| !match *operation {
+                Operation::Number { column, place, write: Write::Set } | Operation::Address { column, place, write: Write::Set } => {
+                    groups.take_in(column, place.offset, place.length)
+                }
+                Operation::Time { end: is_end, clock, place, write: Write::Set } => match (clock, if is_end { end } else { start }) {
+                    (Clock::Milliseconds, column) => groups.take_in(column, place.offset, place.length),
+                    (Clock::Uptime, column) if !is_init_told => groups.take_in_uptime(column, place.offset, place.length),
+                    _ => false,
+                },
+                _ => false,
             });
         }
         Plan {
