@@ -84,7 +84,14 @@ pub fn read(text: &str) -> Result<Config, Vec<Problem>> {
                     break None;
                 };
                 if !cut_elements(&mut rest, &steps, &error, text, &mut problems) {
-                    problems.push(Problem { line: line_of(text, error.span()), key: key_of(&steps), message: one_line(error.message()) });
+                    // By the document as it is written: what has been cut before moves the places in a list.
+                    let written = error.span().and_then(|span| locate(document.get_ref(), &span));
+                    let (key, message) = (key_of(written.as_ref().unwrap_or(&steps)), one_line(error.message()));
+                    // A field that is missing because it was at fault and is cut is no second fault.
+                    let was_cut = |problem: &Problem| problem.key.strip_prefix(&key).is_some_and(|name| message == missing_field(name));
+                    if !problems.iter().any(was_cut) {
+                        problems.push(Problem { line: line_of(text, error.span()), key, message });
+                    }
                     remove(rest.get_mut(), &steps);
                 }
                 if problems.len() >= PROBLEMS_MAX {
@@ -184,12 +191,19 @@ fn remove(table: &mut DeTable<'_>, steps: &[Step]) {
 
 /// Where `error` is about a list as a whole, tries its values one by one and cuts those that are at fault by themselves.
 ///
-/// Whether there was any: an error of a value in a list points at the list.
+/// Whether there was any: an error of a value in a list points at the list. A list that fails without a value as well has the wrong length.
 fn cut_elements(rest: &mut Spanned<DeTable<'_>>, steps: &[Step], error: &toml::de::Error, text: &str, problems: &mut Vec<Problem>) -> bool {
     let Some(DeValue::Array(values)) = value_at(rest.get_mut(), steps) else {
         return false;
     };
     let all: Vec<Spanned<DeValue<'_>>> = values.iter().cloned().collect();
+    *values = std::iter::empty().collect();
+    if Config::deserialize(toml::de::Deserializer::from(rest.clone())).is_err_and(|empty| empty.span() == error.span()) {
+        if let Some(DeValue::Array(values)) = value_at(rest.get_mut(), steps) {
+            *values = all.into_iter().collect();
+        }
+        return false;
+    }
     let before = problems.len();
     let mut kept = Vec::new();
     for (index, value) in all.into_iter().enumerate() {
@@ -228,6 +242,11 @@ fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
     span.map_or(0, |span| text.bytes().take(span.start).filter(|octet| *octet == b'\n').count() + 1)
 }
 
+/// What serde says of a field that is not there, given `.name`.
+fn missing_field(name: &str) -> String {
+    format!("missing field `{}`", name.trim_start_matches('.'))
+}
+
 fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -258,6 +277,29 @@ mod tests {
     fn a_syntax_error_has_its_line() {
         let found = problems("networks = []\n\n[api\nlisten = 1\n");
         assert!(found[0].starts_with("weir.toml:3: "), "{found:#?}");
+    }
+
+    #[test]
+    fn a_list_of_the_wrong_length_is_one_fault() {
+        assert_eq!(
+            problems("[analytics.threshold]\nwindow_multiples = [1.0, 2.0]\n"),
+            ["weir.toml:2: analytics.threshold.window_multiples: invalid length 2, expected an array of length 4"]
+        );
+    }
+
+    #[test]
+    fn each_table_of_a_list_has_its_own_faults_and_each_fault_is_told_once() {
+        let adapter = "[[analytics.mitigation.adapters]]\n";
+        assert_eq!(
+            problems(&format!("{adapter}type = \"gobgp\"\nid = \"a\"\nfoo = 1\n{adapter}type = \"gobgpx\"\nid = \"b\"\n"))
+                .iter()
+                .map(|problem| problem.split(", expected").next().unwrap_or_default())
+                .collect::<Vec<_>>(),
+            [
+                "weir.toml:1: analytics.mitigation.adapters[0]: unknown field `foo`",
+                "weir.toml:6: analytics.mitigation.adapters[1].type: unknown variant `gobgpx`",
+            ]
+        );
     }
 
     #[test]
