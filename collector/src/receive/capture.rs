@@ -50,7 +50,7 @@ impl Packet<'_> {
 pub enum CaptureError {
     /// The system does not let the file be read.
     #[error("cannot read the capture: {0}")]
-    Read(#[from] io::Error),
+    Read(io::Error),
     /// The first octets are no header of either format.
     #[error("neither a pcap nor a pcapng file")]
     Format,
@@ -66,6 +66,13 @@ pub enum CaptureError {
         /// Where that record begins.
         offset: usize,
     },
+}
+
+// Not by `#[from]`, which would make it the source as well: it is in the message already, and whoever prints both says it twice.
+impl From<io::Error> for CaptureError {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
+    }
 }
 
 /// A capture file that is being read; packets come in the order of the file.
