@@ -117,7 +117,12 @@ impl Sequence {
             matches!((self.uptime, uptime), (Some(before), Some(now)) if now.wrapping_sub(before).cast_signed() < RESTART_MILLISECONDS);
         self.uptime = uptime;
         let new = Some(Last { sequence, count });
-        let Some(next) = self.last.and_then(|last| self.expect(last, sequence, count)) else {
+        let next = self.last.and_then(|last| match unit {
+            // One a datagram: every convention says the same.
+            Unit::Datagrams => Some(last.sequence.wrapping_add(1)),
+            Unit::Records => self.expect(last, sequence, count),
+        });
+        let Some(next) = next else {
             self.last = new;
             self.age(ledger);
             return;
