@@ -1,10 +1,11 @@
-//! Decoding, a record: Weir's decoder and netflow_parser on the same octets in the same run.
+//! Decoding, a record: Weir's decoder, and netflow_parser on the same octets in the same run.
 //!
 //! `cargo bench -p bench --bench decode`. The unit is a record: times are printed for a burst of 64 datagrams, `elem/s` are records.
 
 use std::hint::black_box;
 use std::time::Duration;
 
+use bench::synthesize::{Exporter, Hosts, Layout, Pool, Popularity, Protocol, Traffic as Peaceful};
 use collector::decode::{Config, Datagram, Decoder, ROWS_PER_DATAGRAM_MAX, Templates};
 use collector::exporter::Exporters;
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
@@ -152,7 +153,34 @@ fn cpu_time(times: u64, mut run: impl FnMut()) -> Duration {
     Duration::from_nanos(spent() - begin)
 }
 
+/// Flow samples of TCP and UDP packets with their headers, as a switch's agent sends them.
+fn sflow5() -> Traffic {
+    let hosts = Hosts { v4: "10.0.0.0/8".parse().expect("a prefix"), v6: None, count: 65_536, popularity: Popularity::Even };
+    let now = Timestamp(1_700_000_000_000);
+    let exporter = Exporter::new(Layout::new(Protocol::Sflow5, 1_000), now);
+    let mut pool = Pool::new(exporter, &mut Peaceful::new(1, hosts, 60_000), BURST, now);
+    let burst = pool.burst(now, BURST);
+    let records = burst.iter().map(|draft| draft.flows() as usize).sum();
+    Traffic { template: Vec::new(), data: burst.iter().map(|draft| draft.octets().to_vec()).collect(), records }
+}
+
+/// Weir's decoder and netflow_parser on the same octets.
 fn compare(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, traffic: &Traffic) {
+    weir(group, name, traffic);
+    group.bench_function(format!("{name}/netflow_parser"), |bencher| {
+        let mut parser = NetflowParser::default();
+        let _learned = parser.parse_bytes(&traffic.template);
+        bencher.iter_custom(|times| {
+            cpu_time(times, || {
+                for payload in &traffic.data {
+                    let _packets = black_box(parser.parse_bytes(payload));
+                }
+            })
+        });
+    });
+}
+
+fn weir(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, traffic: &Traffic) {
     group.throughput(Throughput::Elements(traffic.records as u64));
     group.bench_function(format!("{name}/weir"), |bencher| {
         let mut decoder = Decoder::new(&Config::default(), Templates::Inline);
@@ -173,17 +201,6 @@ fn compare(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, traffic: &Traff
             })
         });
     });
-    group.bench_function(format!("{name}/netflow_parser"), |bencher| {
-        let mut parser = NetflowParser::default();
-        let _learned = parser.parse_bytes(&traffic.template);
-        bencher.iter_custom(|times| {
-            cpu_time(times, || {
-                for payload in &traffic.data {
-                    let _packets = black_box(parser.parse_bytes(payload));
-                }
-            })
-        });
-    });
 }
 
 fn decode(criterion: &mut Criterion) {
@@ -195,6 +212,7 @@ fn decode(criterion: &mut Criterion) {
     let mut fields = FIELDS.to_vec();
     fields.insert(10, (82, VARIABLE));
     compare(&mut group, "ipfix_variable", &templated(10, &fields));
+    weir(&mut group, "sflow5", &sflow5());
     group.finish();
 }
 

@@ -19,7 +19,7 @@ use crate::exporter::{Exporters, IDLE_EXPORTER_MILLISECONDS, IDLE_STRANGER_MILLI
 /// Interfaces of a domain that are remembered.
 const INTERFACES_MAX: usize = 1_024;
 /// One datagram of so many is searched for interfaces: a page about an exporter needs no more.
-const INTERFACES_EVERY_DATAGRAMS: u64 = 64;
+pub(crate) const INTERFACES_EVERY_DATAGRAMS: u64 = 64;
 
 /// One observation domain of one exporter, as one shard sees it.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The agents and sub-agents of each exporter: whose datagrams came, and which never did.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use schemas::counter::{DomainReport, SamplingSource};
 use schemas::flow::Version;
@@ -8,6 +8,7 @@ use schemas::ledger::Ledger;
 use schemas::net::Address;
 
 use super::record::Sample;
+use crate::decode::domain::INTERFACES_EVERY_DATAGRAMS;
 use crate::decode::sequence::{Count, Sequence, Unit};
 use crate::exporter::Exporters;
 
@@ -19,7 +20,8 @@ const INTERFACES_MAX: usize = 1_024;
 /// The sub-agents that a shard hears.
 #[derive(Debug, Default)]
 pub struct Agents {
-    exporters: HashMap<Address, Vec<Agent>>,
+    /// Looked up for each datagram: few keys, which compare faster than they hash.
+    exporters: BTreeMap<Address, Vec<Agent>>,
 }
 
 /// One sub-agent of one agent behind one exporter.
@@ -34,8 +36,6 @@ pub(super) struct Agent {
     sampling_interval: u32,
     is_overridden: bool,
     interfaces: Vec<u32>,
-    /// The interfaces seen last, by their low bits: most samples are done with one comparison.
-    recent: [u32; 16],
 }
 
 impl Agents {
@@ -86,27 +86,20 @@ impl Agent {
         }
     }
 
-    /// Remembers the rate and the interfaces of a sample.
+    /// Remembers the rate of a sample, and now and then its interfaces.
     #[inline]
     pub(super) fn see(&mut self, sample: &Sample, is_overridden: bool) {
         self.is_overridden = is_overridden;
         self.sampling_interval = sample.sampling_interval;
-        for interface in [sample.ingress_interface, sample.egress_interface] {
-            if let Some(recent) = self.recent.get_mut(interface as usize % 16)
-                && *recent != interface
-            {
-                *recent = interface;
-                self.remember(interface);
-            }
+        if self.datagrams % INTERFACES_EVERY_DATAGRAMS != 1 {
+            return;
         }
-    }
-
-    #[cold]
-    fn remember(&mut self, interface: u32) {
-        if let Err(place) = self.interfaces.binary_search(&interface)
-            && self.interfaces.len() < INTERFACES_MAX
-        {
-            self.interfaces.insert(place, interface);
+        for interface in [sample.ingress_interface, sample.egress_interface] {
+            if self.interfaces.len() < INTERFACES_MAX
+                && let Err(place) = self.interfaces.binary_search(&interface)
+            {
+                self.interfaces.insert(place, interface);
+            }
         }
     }
 
