@@ -9,7 +9,7 @@ use analytics::Analyst;
 use analytics::mitigate::driver::{self, Handle};
 use anyhow::Context as _;
 use collector::Collector;
-use collector::config::Engine;
+use collector::store::config::Engine;
 
 use schemas::ledger::Ledger;
 use schemas::net::PrefixSet;

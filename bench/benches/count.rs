@@ -19,6 +19,7 @@ use collector::exporter::Exporters;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use dashmap::DashMap;
+use schemas::counter::SamplingSource;
 use schemas::flow::{Column, ColumnSet, FlowBatch, Origin, Version};
 use schemas::limit::{Limit, Limits};
 use schemas::net::{Address, Prefix, PrefixSet};
@@ -137,6 +138,7 @@ fn origin(now: u64) -> Origin {
         arrival_milliseconds: now,
         export_milliseconds: now,
         clock_offset_milliseconds: 0,
+        sampling_source: SamplingSource::Header,
         present: ColumnSet::of(&[
             Column::SourceAddress,
             Column::DestinationAddress,

@@ -1,8 +1,8 @@
 //! `[collector]`: the sum of the parts' configs.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::{count, decode, receive};
+use crate::{count, decode, receive, store};
 
 /// `[collector]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -15,46 +15,7 @@ pub struct Config {
     /// `[collector.count]`.
     pub count: count::Config,
     /// `[collector.store]`.
-    pub store: Store,
-}
-
-/// `[collector.store]`: where flows are kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Store {
-    /// Which store.
-    pub engine: Engine,
-    /// `[collector.store.clickhouse]`.
-    pub clickhouse: Clickhouse,
-}
-
-/// A store of flows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Engine {
-    /// The ClickHouse engine in a child process of Weir's.
-    #[default]
-    Embedded,
-    /// A ClickHouse server or cluster.
-    Clickhouse,
-    /// Flows are counted and not kept.
-    None,
-}
-
-/// `[collector.store.clickhouse]`: a server or cluster of the operator's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Clickhouse {
-    /// Its HTTP interface.
-    pub url: String,
-    /// The database that holds our tables.
-    pub database: String,
-}
-
-impl Default for Clickhouse {
-    fn default() -> Self {
-        Self { url: "http://127.0.0.1:8123".to_owned(), database: "weir".to_owned() }
-    }
+    pub store: store::config::Config,
 }
 
 #[cfg(test)]

@@ -185,6 +185,10 @@ impl Counter {
             tally.records_without_volume += 1;
             return;
         }
+        if rows.is_repeat(row) {
+            tally.records_repeated += 1;
+            return;
+        }
         let (source, destination) = rows.addresses(row);
         let open = self.watch.is_open();
         // A frame without addresses, ARP or spanning tree, is nobody's traffic.

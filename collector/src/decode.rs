@@ -195,7 +195,7 @@ impl Decoder {
         ledger.sets_seen += 1;
         ledger.sets_decoded += 1;
         let mut clock_offset_milliseconds = 0;
-        let mut interval = header.sampling_interval;
+        let (mut interval, mut sampling_source) = (header.sampling_interval, SamplingSource::Unknown);
         if let Some(domain) = self.domain(scope).and_then(|index| self.domains.get_mut(index)) {
             let (export, uptime) = (header.export_milliseconds, Some(header.uptime_milliseconds));
             domain.observe_clock(export, uptime, datagram.arrival);
@@ -204,12 +204,12 @@ impl Decoder {
                 domain.observe_sequence(sequence, Some(Count::flows(rows)), Some(header.uptime_milliseconds), ledger);
             }
             interval = domain.overridden.or(interval);
-            let source = match (domain.overridden, interval) {
+            sampling_source = match (domain.overridden, interval) {
                 (Some(_), _) => SamplingSource::Config,
                 (None, Some(_)) => SamplingSource::Header,
                 (None, None) => SamplingSource::Unknown,
             };
-            domain.see(rows, (interval, source), batch);
+            domain.see(rows, (interval, sampling_source), batch);
         }
         if let Some(interval) = interval {
             let first = batch.rows();
@@ -225,6 +225,7 @@ impl Decoder {
             arrival_milliseconds: datagram.arrival.0,
             export_milliseconds: header.export_milliseconds,
             clock_offset_milliseconds,
+            sampling_source,
             present,
             derived: ColumnSet::default(),
         };
@@ -411,6 +412,7 @@ impl Decoder {
             arrival_milliseconds: context.arrival.0,
             export_milliseconds: export,
             clock_offset_milliseconds: domain.clock_offset(export, counted_from),
+            sampling_source: source,
             present: written.present.union(sampled),
             derived: written.derived,
         };

@@ -9,5 +9,6 @@ pub mod receive;
 pub mod replay;
 pub mod shard;
 mod start;
+pub mod store;
 
 pub use start::{Collector, StartError};

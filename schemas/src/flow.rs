@@ -1,8 +1,12 @@
 //! `FlowBatch`: decoded flow records, one column a field, and the segments that say where they came from.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
+use crate::counter::SamplingSource;
 use crate::net::Address;
+use crate::place::Places;
 
 /// The export protocol of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -57,6 +61,8 @@ macro_rules! columns {
             rows: usize,
             segments: Vec<Segment>,
             written: ColumnSet,
+            /// What the tables say of each row; see [`Labels`].
+            pub labels: Labels,
         }
 
         impl FlowBatch {
@@ -69,7 +75,27 @@ macro_rules! columns {
                     rows: 0,
                     segments: Vec::with_capacity(256),
                     written: ColumnSet::default(),
+                    labels: Labels::with_capacity(rows + GROUP_ROWS),
                 }
+            }
+
+            /// Takes over all rows of another batch, with their segments and labels; the columns that neither has written are not touched.
+            ///
+            /// # Panics
+            ///
+            /// If there is no room for them: [`FlowBatch::remaining`] was not asked.
+            pub fn append(&mut self, other: &FlowBatch) {
+                assert!(other.rows <= self.remaining(), "a batch never holds more than its capacity");
+                let (from, to) = (self.rows, self.rows + other.rows);
+                $(if other.written.has(Column::$variant)
+                    && let (Some(into), Some(rows)) = (self.$name.get_mut(from..to), other.$name.get(..other.rows))
+                {
+                    into.copy_from_slice(rows);
+                })*
+                self.labels.append(from, &other.labels, other.rows);
+                self.segments.extend(other.segments.iter().map(|segment| Segment { first: from + segment.first, ..*segment }));
+                self.written = self.written.union(other.written);
+                self.rows = to;
             }
 
             /// Forgets all rows and zeroes what they wrote.
@@ -81,6 +107,7 @@ macro_rules! columns {
                 self.rows = 0;
                 self.segments.clear();
                 self.written = ColumnSet::default();
+                self.labels.clear(rows);
             }
         }
     };
@@ -282,10 +309,86 @@ pub struct Origin {
     pub export_milliseconds: u64,
     /// What to add to the exporter's times to have ours, as estimated from its datagrams so far.
     pub clock_offset_milliseconds: i64,
+    /// Where the rows' sampling intervals were learned.
+    pub sampling_source: SamplingSource,
     /// Columns that the records carry, whatever their value.
     pub present: ColumnSet,
     /// Those of `present` that were read out of a packet section within the record (IE 313, 315) and are no field of it.
     pub derived: ColumnSet,
+}
+
+/// What the tables of the enrichment say of the rows of a batch: all zero until somebody has written them.
+///
+/// A place is an index into the [`Places`] that are in force while the row is decoded; 0 is the place of which nothing is known.
+#[derive(Debug)]
+pub struct Labels {
+    /// Where the source lies.
+    pub source_place: Box<[u32]>,
+    /// Where the destination lies.
+    pub destination_place: Box<[u32]>,
+    /// 1 for a record of traffic that is counted where it crosses another interface; else 0.
+    pub is_repeat: Box<[u8]>,
+    /// What the places' numbers mean.
+    places: Arc<Places>,
+    are_written: bool,
+}
+
+impl Labels {
+    fn with_capacity(rows: usize) -> Self {
+        Self {
+            source_place: vec![0; rows].into_boxed_slice(),
+            destination_place: vec![0; rows].into_boxed_slice(),
+            is_repeat: vec![0; rows].into_boxed_slice(),
+            places: Arc::default(),
+            are_written: false,
+        }
+    }
+
+    /// What the places' numbers mean.
+    #[must_use]
+    pub fn places(&self) -> &Arc<Places> {
+        &self.places
+    }
+
+    /// Whether anybody has written labels: if not, all of them are 0.
+    #[must_use]
+    pub fn are_written(&self) -> bool {
+        self.are_written
+    }
+
+    /// Says that labels are being written, and what the places' numbers mean.
+    pub fn mark_written(&mut self, places: &Arc<Places>) {
+        if !Arc::ptr_eq(&self.places, places) {
+            self.places = Arc::clone(places);
+        }
+        self.are_written = true;
+    }
+
+    fn append(&mut self, from: usize, other: &Self, rows: usize) {
+        if !other.are_written {
+            return;
+        }
+        debug_assert!(from == 0 || !self.are_written || Arc::ptr_eq(&self.places, &other.places), "a batch holds the numbers of one table");
+        self.mark_written(&other.places);
+        copy(&mut self.source_place, from, &other.source_place, rows);
+        copy(&mut self.destination_place, from, &other.destination_place, rows);
+        copy(&mut self.is_repeat, from, &other.is_repeat, rows);
+    }
+
+    fn clear(&mut self, rows: usize) {
+        if self.are_written {
+            self.source_place.iter_mut().take(rows).for_each(|place| *place = 0);
+            self.destination_place.iter_mut().take(rows).for_each(|place| *place = 0);
+            self.is_repeat.iter_mut().take(rows).for_each(|is_repeat| *is_repeat = 0);
+            self.are_written = false;
+        }
+    }
+}
+
+fn copy<T: Copy>(into: &mut [T], from: usize, values: &[T], rows: usize) {
+    if let (Some(into), Some(values)) = (into.get_mut(from..from + rows), values.get(..rows)) {
+        into.copy_from_slice(values);
+    }
 }
 
 /// A run of rows of one origin.
@@ -348,6 +451,7 @@ mod tests {
             arrival_milliseconds: 0,
             export_milliseconds: 0,
             clock_offset_milliseconds: 0,
+            sampling_source: SamplingSource::Unknown,
             present,
             derived: ColumnSet::default(),
         }
@@ -362,5 +466,26 @@ mod tests {
         assert_eq!((batch.rows(), batch.remaining(), batch.segments().len()), (2, 6, 1));
         batch.clear();
         assert_eq!((batch.rows(), batch.source_port[0], batch.vlan_id[1]), (0, 0, 0));
+    }
+
+    #[test]
+    fn appended_rows_keep_their_values_segments_and_labels() {
+        let (mut sum, mut part) = (FlowBatch::with_capacity(8), FlowBatch::with_capacity(4));
+        for port in [53, 123] {
+            part.source_port[0] = port;
+            part.commit(1, origin(ColumnSet::of(&[Column::SourcePort])));
+            sum.append(&part);
+            part.clear();
+        }
+        part.vlan_id[0] = 7;
+        part.labels.mark_written(&Arc::default());
+        part.labels.is_repeat[0] = 1;
+        part.commit(1, origin(ColumnSet::of(&[Column::VlanId])));
+        sum.append(&part);
+        assert_eq!((&sum.source_port[..3], &sum.vlan_id[..3]), ([53, 123, 0].as_slice(), [0, 0, 7].as_slice()));
+        assert_eq!(sum.segments().iter().map(|segment| segment.first).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(sum.labels.is_repeat[..3], [0, 0, 1]);
+        sum.clear();
+        assert_eq!((sum.labels.is_repeat[2], sum.labels.are_written()), (0, false));
     }
 }

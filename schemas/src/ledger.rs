@@ -3,25 +3,20 @@
 use serde::{Deserialize, Serialize};
 
 macro_rules! ledger {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counts of one exporter (or a sum over exporters) since the start; every count only grows, but for those that wait.
-        ///
-        /// Three balances hold after a drain ([`Ledger::imbalance`]):
-        /// datagrams: received = decoded + malformed + refused + waiting;
-        /// sets: seen = decoded + malformed + evicted without template + waiting;
-        /// records: decoded = counted + unmonitored + too late + over a bound.
+    ($(#[$about:meta])* $ledger:ident: $($(#[$doc:meta])* $name:ident,)*) => {
+        $(#[$about])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-        pub struct Ledger { $($(#[$doc])* pub $name: u64,)* }
+        pub struct $ledger { $($(#[$doc])* pub $name: u64,)* }
 
-        impl Ledger {
+        impl $ledger {
             /// Every count with its name, in declaration order.
             pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name)),*].into_iter()
             }
         }
 
-        impl std::ops::AddAssign<&Ledger> for Ledger {
-            fn add_assign(&mut self, other: &Ledger) {
+        impl std::ops::AddAssign<&$ledger> for $ledger {
+            fn add_assign(&mut self, other: &$ledger) {
                 $(self.$name = self.$name.wrapping_add(other.$name);)*
             }
         }
@@ -29,6 +24,13 @@ macro_rules! ledger {
 }
 
 ledger! {
+    /// Counts of one exporter (or a sum over exporters) since the start; every count only grows, but for those that wait.
+    ///
+    /// Three balances hold after a drain ([`Ledger::imbalance`]):
+    /// datagrams: received = decoded + malformed + refused + waiting;
+    /// sets: seen = decoded + malformed + evicted without template + waiting;
+    /// records: decoded = counted + unmonitored + too late + over a bound + without volume + repeated.
+    Ledger:
     /// Datagrams that the socket (or capture) handed over.
     datagrams_received,
     /// Datagrams whose header and set lengths were sound, even where single sets were not.
@@ -63,6 +65,8 @@ ledger! {
     records_over_host_bound,
     /// Flow records without packets or octets to count: events, teardown notices.
     records_without_volume,
+    /// Flow records of traffic that is counted where it crosses another interface.
+    records_repeated,
     /// Flow records that were decoded with an unknown sampling rate.
     records_sampling_unknown,
     /// Flow records whose clock was wrong and that were placed by their arrival.
@@ -83,6 +87,48 @@ ledger! {
     reordered,
     /// Times that the sequence started anew.
     restarts,
+}
+
+ledger! {
+    /// What became of flow records behind the counters, of one exporter or in sum, since the start.
+    ///
+    /// One balance holds at any moment ([`StoreLedger::imbalance`]), with `decoded` from the [`Ledger`] of the same exporter:
+    /// decoded + recovered = stored + spooled + waiting + dropped, by each of its reasons + not kept.
+    StoreLedger:
+    /// Records that the spool held when the program started.
+    records_recovered,
+    /// Records that the engine has acknowledged.
+    records_stored,
+    /// Records that wait on disk.
+    records_spooled,
+    /// Records that wait in memory.
+    records_waiting,
+    /// Records that found no room in memory on their way from a shard to the store.
+    records_dropped_by_queue,
+    /// Records that found no room in the spool, on a disk that is full or cannot be written.
+    records_dropped_by_spool,
+    /// Records in spooled blocks that could not be read back.
+    records_dropped_corrupt,
+    /// Records in blocks that the engine refused for good.
+    records_dropped_by_engine,
+    /// Records that nobody was asked to keep.
+    records_not_kept,
+    /// Blocks that the engine has acknowledged.
+    blocks_stored,
+    /// Blocks sent again after a failure, which the engine stores once.
+    blocks_retried,
+}
+
+impl StoreLedger {
+    /// Left side − right side of the balance; 0 in a sound ledger.
+    #[must_use]
+    pub fn imbalance(&self, records_decoded: u64) -> i128 {
+        let kept = [self.records_stored, self.records_spooled, self.records_waiting, self.records_not_kept];
+        let lost =
+            [self.records_dropped_by_queue, self.records_dropped_by_spool, self.records_dropped_corrupt, self.records_dropped_by_engine];
+        let right: i128 = kept.into_iter().chain(lost).map(i128::from).sum();
+        i128::from(records_decoded) + i128::from(self.records_recovered) - right
+    }
 }
 
 impl Ledger {
@@ -109,6 +155,7 @@ impl Ledger {
                         self.records_too_late,
                         self.records_over_host_bound,
                         self.records_without_volume,
+                        self.records_repeated,
                     ],
                 ),
             ),
@@ -119,6 +166,14 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_store_was_given_is_somewhere() {
+        let mut ledger = StoreLedger { records_recovered: 1, records_stored: 3, records_spooled: 2, ..StoreLedger::default() };
+        assert_eq!(ledger.imbalance(4), 0);
+        ledger += &StoreLedger { records_dropped_by_queue: 1, ..StoreLedger::default() };
+        assert_eq!((ledger.imbalance(5), ledger.imbalance(4)), (0, -1));
+    }
 
     #[test]
     fn a_record_that_is_nowhere_is_an_imbalance() {

@@ -10,5 +10,6 @@ pub mod incident;
 pub mod ledger;
 pub mod limit;
 pub mod net;
+pub mod place;
 pub mod rule;
 pub mod time;

@@ -235,6 +235,7 @@ fn run(first: u32, last: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use schemas::counter::SamplingSource;
     use schemas::flow::{ColumnSet, Version};
     use schemas::net::Address;
 
@@ -248,6 +249,7 @@ mod tests {
             arrival_milliseconds,
             export_milliseconds: 0,
             clock_offset_milliseconds,
+            sampling_source: SamplingSource::Header,
             present: ColumnSet::default(),
             derived: ColumnSet::default(),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemas::counter::{Target, Volume};
+use schemas::counter::{SamplingSource, Target, Volume};
 use schemas::flow::{Column, ColumnSet, Origin, Version};
 use schemas::limit::Limit;
 use schemas::net::{Prefix, PrefixTable};
@@ -113,6 +113,7 @@ impl Bench {
             arrival_milliseconds: self.now,
             export_milliseconds: self.now,
             clock_offset_milliseconds: self.clock_offset,
+            sampling_source: SamplingSource::Header,
             present: ColumnSet::of(columns),
             derived: ColumnSet::default(),
         }

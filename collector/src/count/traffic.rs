@@ -190,6 +190,7 @@ pub(super) struct Rows<'a> {
     counts: Counts<'a>,
     reverse_packets: Values<'a, u64>,
     reverse_octets: Values<'a, u64>,
+    is_repeat: Values<'a, u8>,
     /// Whether a row may tell of both directions.
     pub(super) is_two_way: bool,
 }
@@ -274,12 +275,22 @@ impl<'a> Rows<'a> {
             counts,
             reverse_packets: column!(reverse_packet_delta_count, ReversePacketDeltaCount, 0),
             reverse_octets: column!(reverse_octet_delta_count, ReverseOctetDeltaCount, 0),
+            is_repeat: match batch.labels.is_repeat.get(first..).and_then(|values| values.first_chunk()) {
+                Some(values) if batch.labels.are_written() => values,
+                _ => &[0; GROUP_ROWS],
+            },
         }
     }
 
     #[inline]
     pub(super) fn addresses(&self, row: usize) -> (Address, Address) {
         (at(self.source_address, row), at(self.destination_address, row))
+    }
+
+    /// Whether the row's traffic is counted where it crosses another interface.
+    #[inline]
+    pub(super) fn is_repeat(&self, row: usize) -> bool {
+        at(self.is_repeat, row) != 0
     }
 
     /// Start and end by the exporter's clock.

@@ -7,6 +7,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use schemas::counter::SamplingSource;
 use schemas::flow::{Column, ColumnSet, FlowBatch, Origin, Version};
 use schemas::ledger::Ledger;
 use schemas::net::Address;
@@ -97,6 +98,7 @@ pub fn decode(datagram: &Datagram<'_>, overridden: Option<u32>, agents: &mut Age
         arrival_milliseconds: datagram.arrival.milliseconds(),
         export_milliseconds: 0,
         clock_offset_milliseconds: 0,
+        sampling_source: if overridden.is_some() { SamplingSource::Config } else { SamplingSource::Record },
         present,
         derived: ColumnSet::default(),
     };

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use schemas::counter::SamplingSource;
 use schemas::flow::{Column, ColumnSet, FlowBatch, Origin, Version};
 use schemas::ledger::Ledger;
 use schemas::net::Address;
@@ -121,6 +122,7 @@ pub fn decode<'a>(frames: impl Iterator<Item = Frame<'a>>, interface: u32, ledge
         arrival_milliseconds: arrival.milliseconds(),
         export_milliseconds: arrival.milliseconds(),
         clock_offset_milliseconds: 0,
+        sampling_source: SamplingSource::Record,
         present: COLUMNS,
         derived: ColumnSet::default(),
     };

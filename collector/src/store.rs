@@ -1,0 +1,4 @@
+//! Where every flow is kept: ClickHouse, in a child process of ours or at a URL.
+
+pub mod config;
+pub mod link;

@@ -1,0 +1,163 @@
+//! `[collector.store]`: which engine, and the bounds of what waits for it, lies on disk and stays.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// `[collector.store]`: where flows are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Which store.
+    pub engine: Engine,
+    /// Records of a block, which is inserted as a whole.
+    pub batch_rows_max: usize,
+    /// How long a record waits for its block to fill.
+    pub wait_milliseconds_max: u64,
+    /// Octets of encoded blocks that wait in memory; what is over it goes to the spool.
+    pub queue_octets_max: usize,
+    /// `[collector.store.embedded]`.
+    pub embedded: Embedded,
+    /// `[collector.store.clickhouse]`.
+    pub clickhouse: Clickhouse,
+    /// `[collector.store.spool]`.
+    pub spool: Spool,
+    /// `[collector.store.retention]`.
+    pub retention: Retention,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            engine: Engine::Embedded,
+            batch_rows_max: 262_144,
+            wait_milliseconds_max: 1_000,
+            queue_octets_max: 67_108_864,
+            embedded: Embedded::default(),
+            clickhouse: Clickhouse::default(),
+            spool: Spool::default(),
+            retention: Retention::default(),
+        }
+    }
+}
+
+/// A store of flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// The ClickHouse engine in a child process of Weir's.
+    #[default]
+    Embedded,
+    /// A ClickHouse server or cluster.
+    Clickhouse,
+    /// Flows are counted and not kept.
+    None,
+}
+
+/// `[collector.store.embedded]`: the engine in a child process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Embedded {
+    /// The engine's library; empty = the pinned one in the user's cache folder, fetched when it is not there.
+    pub library: PathBuf,
+    /// Memory that the child may use, in octets: queries that need more end with an error.
+    pub memory_octets_max: u64,
+    /// Threads of one statement, and of merges.
+    pub threads_max: usize,
+}
+
+impl Default for Embedded {
+    fn default() -> Self {
+        Self { library: PathBuf::new(), memory_octets_max: 1_073_741_824, threads_max: 2 }
+    }
+}
+
+/// `[collector.store.clickhouse]`: a server or cluster of the operator's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Clickhouse {
+    /// Its HTTP interface.
+    pub url: String,
+    /// The database that holds our tables.
+    pub database: String,
+    /// Who we are there.
+    pub user: String,
+    /// The password of that user.
+    pub password: String,
+    /// The cluster that the tables are made on; empty = a single server.
+    pub cluster: String,
+}
+
+impl Default for Clickhouse {
+    fn default() -> Self {
+        Self {
+            url: "http://127.0.0.1:8123".to_owned(),
+            database: "weir".to_owned(),
+            user: "default".to_owned(),
+            password: String::new(),
+            cluster: String::new(),
+        }
+    }
+}
+
+/// `[collector.store.spool]`: the disk that blocks wait on while the engine is slow or away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Spool {
+    /// Octets on disk; 0 = no spool.
+    pub octets_max: u64,
+    /// Blocks on disk; the engine remembers the ids of more than these, so that none is stored twice.
+    pub blocks_max: u64,
+    /// When what is written is made to survive a loss of power.
+    pub fsync: Fsync,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self { octets_max: 4_294_967_296, blocks_max: 10_000, fsync: Fsync::Second }
+    }
+}
+
+/// When a spooled block is made to survive a loss of power; a crash of the program loses none in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fsync {
+    /// With every block.
+    Block,
+    /// Once a second.
+    #[default]
+    Second,
+    /// When the system likes.
+    Never,
+}
+
+/// `[collector.store.retention]`: how long and how much; 0 = without end. The engine's own tables keep it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Days of single flows.
+    pub flows_days: u32,
+    /// Octets of single flows; the oldest hours go first.
+    pub flows_octets_max: u64,
+    /// Days of sums by the minute.
+    pub minutes_days: u32,
+    /// Octets of sums by the minute.
+    pub minutes_octets_max: u64,
+    /// Days of sums by the hour.
+    pub hours_days: u32,
+    /// Octets of sums by the hour.
+    pub hours_octets_max: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            flows_days: 7,
+            flows_octets_max: 107_374_182_400,
+            minutes_days: 90,
+            minutes_octets_max: 53_687_091_200,
+            hours_days: 1_100,
+            hours_octets_max: 53_687_091_200,
+        }
+    }
+}
