@@ -1,7 +1,15 @@
 -- Every flow record, a row each. A column of FlowBatch keeps its name; what is not of FlowBatch says where it comes from.
 --
--- ${local}: where rows lie; in a cluster the table beside it, without that ending, is the Distributed one over all shards.
-CREATE TABLE ${database}.flows${local} ${on_cluster}
+-- What is filled in (`collector/src/store/schema.rs`), in this file and the others:
+--   ${database}          the database
+--   ${local}             the ending of tables that hold rows: `_local` in a cluster, nothing otherwise
+--   ${on_cluster}        `ON CLUSTER 'name'` in a cluster, nothing otherwise
+--   ${cluster}           the cluster's name; a statement that has it is for clusters only and left out otherwise
+--   ${merge_tree}, ${summing_merge_tree}   the engines, replicated in a cluster
+--   ${deduplication}     the settings by which a table remembers more blocks than the spool can hold
+-- How long rows stay is no part of a table's making: it follows the config at each start (ALTER TABLE … MODIFY TTL).
+-- Every statement may run twice: a migration that was cut short begins anew.
+CREATE TABLE IF NOT EXISTS ${database}.flows${local} ${on_cluster}
 (
     -- The moment that a flow is filed under: its end by our clock, between an hour before its arrival and its arrival.
     time DateTime('UTC') CODEC(DoubleDelta, ZSTD(1)),
@@ -76,8 +84,8 @@ CREATE TABLE ${database}.flows${local} ${on_cluster}
     -- In the address's own family; the exporter's word, or the tables', or else 24 and 48.
     source_prefix_length UInt8 CODEC(ZSTD(1)),
     destination_prefix_length UInt8 CODEC(ZSTD(1)),
-    source_prefix IPv6 ALIAS IPv6CIDRToRange(source_address, source_prefix_length + if(startsWith(IPv6NumToString(source_address), '::ffff:'), 96, 0)).1,
-    destination_prefix IPv6 ALIAS IPv6CIDRToRange(destination_address, destination_prefix_length + if(startsWith(IPv6NumToString(destination_address), '::ffff:'), 96, 0)).1,
+    source_prefix IPv6 ALIAS IPv6CIDRToRange(source_address, toUInt8(source_prefix_length + 96 * (source_address BETWEEN toIPv6('::ffff:0.0.0.0') AND toIPv6('::ffff:255.255.255.255')))).1,
+    destination_prefix IPv6 ALIAS IPv6CIDRToRange(destination_address, toUInt8(destination_prefix_length + 96 * (destination_address BETWEEN toIPv6('::ffff:0.0.0.0') AND toIPv6('::ffff:255.255.255.255')))).1,
     application LowCardinality(String) CODEC(ZSTD(1)),
 
     fragment UInt8 CODEC(ZSTD(1)),
@@ -109,6 +117,8 @@ CREATE TABLE ${database}.flows${local} ${on_cluster}
 )
 ENGINE = ${merge_tree}
 PARTITION BY toStartOfHour(time)
-ORDER BY (time, exporter)
-TTL time + toIntervalSecond(${flows_seconds})
-SETTINGS ${deduplication}, ttl_only_drop_parts = 1;
+ORDER BY (exporter, time)
+SETTINGS ${deduplication}, ttl_only_drop_parts = 1, materialize_ttl_recalculate_only = 1;
+
+CREATE TABLE IF NOT EXISTS ${database}.flows ${on_cluster} AS ${database}.flows${local}
+ENGINE = Distributed('${cluster}', '${database}', 'flows${local}', rand());
