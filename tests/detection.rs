@@ -105,6 +105,7 @@ impl Pipe {
             arrival_milliseconds: START + self.now,
             export_milliseconds: START + self.now,
             clock_offset_milliseconds: 0,
+            time_resolution_milliseconds: 1,
             sampling_source: schemas::counter::SamplingSource::Record,
             present: ColumnSet::of(COLUMNS),
             derived: ColumnSet::default(),

@@ -138,6 +138,7 @@ fn origin(now: u64) -> Origin {
         arrival_milliseconds: now,
         export_milliseconds: now,
         clock_offset_milliseconds: 0,
+        time_resolution_milliseconds: 1,
         sampling_source: SamplingSource::Header,
         present: ColumnSet::of(&[
             Column::SourceAddress,

@@ -309,6 +309,8 @@ pub struct Origin {
     pub export_milliseconds: u64,
     /// What to add to the exporter's times to have ours, as estimated from its datagrams so far.
     pub clock_offset_milliseconds: i64,
+    /// What the ends of the rows are told in: 1, or 1,000 where a record ended somewhere within its second.
+    pub time_resolution_milliseconds: u16,
     /// Where the rows' sampling intervals were learned.
     pub sampling_source: SamplingSource,
     /// Columns that the records carry, whatever their value.
@@ -451,6 +453,7 @@ mod tests {
             arrival_milliseconds: 0,
             export_milliseconds: 0,
             clock_offset_milliseconds: 0,
+            time_resolution_milliseconds: 1,
             sampling_source: SamplingSource::Unknown,
             present,
             derived: ColumnSet::default(),

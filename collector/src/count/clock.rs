@@ -63,15 +63,18 @@ pub(super) struct Moments {
     latest: u64,
     /// What is added to their exporter's times.
     offset_milliseconds: i64,
+    /// How long after what it tells as its end a record may have ended.
+    rest_milliseconds: u64,
 }
 
 impl Moments {
     /// Where a record with these exporter times lies on our clock.
     ///
-    /// Without an end, with a start behind the end or an end in the future, the arrival is all that is known.
+    /// A record that tells whole seconds lasts to the last moment of its last second: taken as they are, all records of a second would lie
+    /// in its first slot. Without an end, with a start behind the end or an end in the future, the arrival is all that is known.
     #[inline]
     pub(super) fn span(&self, start: u64, end: u64) -> Span {
-        let Self { arrival, latest, offset_milliseconds } = *self;
+        let Self { arrival, latest, offset_milliseconds, rest_milliseconds } = *self;
         if end == 0 {
             return Span { start: arrival, end: arrival, corrected: false };
         }
@@ -79,10 +82,11 @@ impl Moments {
         if offset_milliseconds != 0 {
             [start, end] = [start, end].map(|moment| moment.saturating_add_signed(offset_milliseconds));
         }
-        if start > end || end > latest {
+        let last = end.saturating_add(rest_milliseconds);
+        if start > last || end > latest {
             return Span { start: arrival, end: arrival, corrected: true };
         }
-        let end = end.min(arrival);
+        let end = last.min(arrival);
         Span { start: start.min(end), end, corrected: false }
     }
 }
@@ -186,7 +190,8 @@ impl Clock {
     pub(super) fn moments(&self, origin: &Origin) -> Moments {
         let arrival = if origin.arrival_milliseconds == 0 { self.now } else { origin.arrival_milliseconds.min(self.now) };
         let offset_milliseconds = origin.clock_offset_milliseconds;
-        Moments { arrival, latest: arrival.saturating_add(self.tolerance_milliseconds), offset_milliseconds }
+        let rest_milliseconds = u64::from(origin.time_resolution_milliseconds.saturating_sub(1));
+        Moments { arrival, latest: arrival.saturating_add(self.tolerance_milliseconds), offset_milliseconds, rest_milliseconds }
     }
 
     /// Whether a record that ended at `end` is older than the windows reach back.
@@ -249,6 +254,7 @@ mod tests {
             arrival_milliseconds,
             export_milliseconds: 0,
             clock_offset_milliseconds,
+            time_resolution_milliseconds: 1,
             sampling_source: SamplingSource::Header,
             present: ColumnSet::default(),
             derived: ColumnSet::default(),
@@ -280,6 +286,19 @@ mod tests {
         assert_eq!(span(0, 98_000), Span { start: 98_000, end: 98_000, corrected: false });
         assert_eq!(span(98_000, 97_000), Span { start: 99_000, end: 99_000, corrected: true });
         assert_eq!(span(98_000, 101_001), Span { start: 99_000, end: 99_000, corrected: true });
+    }
+
+    #[test]
+    fn a_record_that_tells_whole_seconds_lasts_to_the_end_of_its_last_one() {
+        let clock = clock(100_000);
+        let origin = Origin { time_resolution_milliseconds: 1_000, ..origin(99_400, 0) };
+        let span = |start, end| clock.moments(&origin).span(start, end);
+        assert_eq!(span(97_000, 97_000), Span { start: 97_000, end: 97_999, corrected: false });
+        assert_eq!(span(95_000, 97_000), Span { start: 95_000, end: 97_999, corrected: false });
+        assert_eq!(span(99_000, 99_000), Span { start: 99_000, end: 99_400, corrected: false }, "never beyond the arrival");
+        // A start in milliseconds beside an end in seconds.
+        assert_eq!(span(97_300, 97_000), Span { start: 97_300, end: 97_999, corrected: false });
+        assert_eq!(span(98_000, 97_000), Span { start: 99_400, end: 99_400, corrected: true });
     }
 
     #[test]

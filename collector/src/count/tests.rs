@@ -81,6 +81,7 @@ struct Bench {
     batch: FlowBatch,
     now: u64,
     clock_offset: i64,
+    time_resolution: u16,
 }
 
 impl Bench {
@@ -98,6 +99,7 @@ impl Bench {
             batch: FlowBatch::with_capacity(4_096),
             now: START,
             clock_offset: 0,
+            time_resolution: 1,
         };
         bench.counter.tick(Timestamp(START));
         bench
@@ -113,6 +115,7 @@ impl Bench {
             arrival_milliseconds: self.now,
             export_milliseconds: self.now,
             clock_offset_milliseconds: self.clock_offset,
+            time_resolution_milliseconds: self.time_resolution,
             sampling_source: SamplingSource::Header,
             present: ColumnSet::of(columns),
             derived: ColumnSet::default(),
@@ -367,4 +370,17 @@ fn frames_without_addresses_are_nobodys_traffic() {
     bench.count(&[Row { source: Address(0), destination: Address(0), protocol: 0, ..row() }]);
     assert_eq!((bench.ledger().records_unmonitored, bench.ledger().records_counted), (1, 0));
     assert!(bench.run(100).slots.is_empty());
+}
+
+#[test]
+fn a_record_of_whole_seconds_lies_in_its_second_and_not_in_a_tenth_of_it() {
+    let mut bench = Bench::new(&Config::default(), low());
+    bench.time_resolution = 1_000;
+    bench.now = START + 1_500;
+    // 1,000 packets, and START is the turn of a second: 100 in each of its ten slots.
+    bench.count(&[row()]);
+    let told = bench.run(100);
+    let slots = &told.slots[&incoming("203.0.113.7")];
+    assert_eq!(slots.keys().copied().collect::<Vec<_>>(), (START / 100..START / 100 + 10).collect::<Vec<_>>());
+    assert!(slots.values().all(|volume| (volume.packets - 100.0).abs() < 1.0), "{slots:?}");
 }

@@ -23,6 +23,8 @@ pub(crate) struct Plan {
     present: ColumnSet,
     /// Columns of `present` that only a field of the uptime clock feeds.
     by_uptime: ColumnSet,
+    /// What the ends are told in, where the uptime clock tells them and where it cannot.
+    end_resolutions: [u16; 2],
     system_init: Option<Place>,
     section: Option<Section>,
     has_selector: bool,
@@ -60,6 +62,8 @@ pub(crate) struct Rows {
     pub(crate) present: ColumnSet,
     /// Those of them that come out of packet sections.
     pub(crate) derived: ColumnSet,
+    /// What the ends are told in.
+    pub(crate) time_resolution_milliseconds: u16,
 }
 
 impl Plan {
@@ -204,7 +208,9 @@ impl Plan {
         }
         let present = if knows_uptime { self.present } else { self.present.minus(self.by_uptime) };
         let derived = self.section.as_ref().map_or(ColumnSet::default(), |section| section.run(records, rows, batch));
-        Rows { rows, present: present.union(derived), derived }
+        let [resolution, without_uptime] = self.end_resolutions;
+        let time_resolution_milliseconds = if knows_uptime { resolution } else { without_uptime };
+        Rows { rows, present: present.union(derived), derived, time_resolution_milliseconds }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one operation, and where they are written")]
@@ -307,6 +313,8 @@ struct Compiler {
     operations: Vec<Operation>,
     written: ColumnSet,
     otherwise_than_by_uptime: ColumnSet,
+    /// Clocks of the fields that starts and ends are taken from, the first first.
+    clocks: [Vec<Clock>; 2],
     system_init: Option<Place>,
     section: Option<(Place, super::frame::Link)>,
     frame_octets: Option<Place>,
@@ -372,6 +380,9 @@ impl Compiler {
         for (end, column) in [(false, Column::FlowStartMilliseconds), (true, Column::FlowEndMilliseconds)] {
             if edge == Edge::Both || (edge == Edge::End) == end {
                 let write = self.write(column);
+                let [starts, ends] = &mut self.clocks;
+                let clocks = if end { ends } else { starts };
+                clocks.push(clock);
                 if clock != Clock::Uptime {
                     self.otherwise_than_by_uptime = self.otherwise_than_by_uptime.with(column);
                 }
@@ -380,10 +391,19 @@ impl Compiler {
         }
     }
 
+    /// What the ends are told in: of several fields the first holds, since the others only fill in for it.
+    fn end_resolution(&self, knows_uptime: bool) -> u16 {
+        let [_, ends] = &self.clocks;
+        let clock = ends.iter().find(|&&clock| knows_uptime || clock != Clock::Uptime);
+        if clock == Some(&Clock::Seconds) { 1_000 } else { 1 }
+    }
+
     fn finish(mut self, definition: Definition, runs: Vec<usize>) -> Plan {
         let (start, end) = (Column::FlowStartMilliseconds, Column::FlowEndMilliseconds);
         if let Some(operation) = self.durations.filter(|_| self.written.has(start) && !self.written.has(end)) {
             self.add_merged(end, operation);
+            let [starts, ends] = &mut self.clocks;
+            ends.clone_from(starts);
             if self.otherwise_than_by_uptime.has(start) {
                 self.otherwise_than_by_uptime = self.otherwise_than_by_uptime.with(end);
             }
@@ -395,6 +415,7 @@ impl Compiler {
         if let (Some(taken), Some((other, is_population)), false) = (self.taken, pair, self.written.has(Column::SamplingInterval)) {
             self.add_merged(Column::SamplingInterval, Operation::Rate { taken, other, is_population });
         }
+        let end_resolutions = [true, false].map(|knows_uptime| self.end_resolution(knows_uptime));
         let times = ColumnSet::of(&[start, end]);
         let mut groups = Groups::default();
         if runs.len() == 1 {
@@ -419,6 +440,7 @@ impl Compiler {
             runs,
             present: self.written,
             by_uptime: times.minus(self.otherwise_than_by_uptime),
+            end_resolutions,
             system_init: self.system_init,
             section: self.section.map(|(place, link)| Section::new(place, link, self.frame_octets, self.written)),
             has_selector: self.written.has(Column::SelectorId),

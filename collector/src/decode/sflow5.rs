@@ -98,6 +98,7 @@ pub fn decode(datagram: &Datagram<'_>, overridden: Option<u32>, agents: &mut Age
         arrival_milliseconds: datagram.arrival.milliseconds(),
         export_milliseconds: 0,
         clock_offset_milliseconds: 0,
+        time_resolution_milliseconds: 1,
         sampling_source: if overridden.is_some() { SamplingSource::Config } else { SamplingSource::Record },
         present,
         derived: ColumnSet::default(),

@@ -122,6 +122,7 @@ pub fn decode<'a>(frames: impl Iterator<Item = Frame<'a>>, interface: u32, ledge
         arrival_milliseconds: arrival.milliseconds(),
         export_milliseconds: arrival.milliseconds(),
         clock_offset_milliseconds: 0,
+        time_resolution_milliseconds: 1,
         sampling_source: SamplingSource::Record,
         present: COLUMNS,
         derived: ColumnSet::default(),

@@ -116,6 +116,24 @@ fn time_is_told_in_eight_ways() {
 }
 
 #[test]
+fn ends_in_whole_seconds_are_told_as_such() {
+    let resolution = |fields: &[(u16, u16)], uptime_milliseconds: Option<u32>| {
+        let (plan, mut batch) = (plan(Style::Ipfix, fields), FlowBatch::with_capacity(4));
+        let moment = Moment { uptime_milliseconds, ..MOMENT };
+        plan.run(&[0; 32], 1, &[], &moment, &mut batch).time_resolution_milliseconds
+    };
+    let known = Some(1_000);
+    assert_eq!(resolution(&[(150, 4), (151, 4)], known), 1_000);
+    assert_eq!(resolution(&[(322, 4)], known), 1_000);
+    assert_eq!(resolution(&[(150, 4), (161, 4)], known), 1_000, "a duration counts from a start");
+    for exact in [[(152, 8), (153, 8)], [(22, 4), (21, 4)], [(154, 8), (155, 8)], [(150, 4), (153, 8)], [(7, 2), (11, 2)]] {
+        assert_eq!(resolution(&exact, known), 1, "{exact:?}");
+    }
+    // The first that says something holds; what counts on an unknown clock says nothing.
+    assert_eq!((resolution(&[(21, 4), (151, 4)], known), resolution(&[(21, 4), (151, 4)], None)), (1, 1_000));
+}
+
+#[test]
 fn the_start_of_the_exporter_in_the_record_gives_its_uptime_a_meaning() {
     let plan = plan(Style::Ipfix, &[(160, 8), (22, 4), (21, 4)]);
     let mut body = 1_699_999_000_000u64.to_be_bytes().to_vec();
