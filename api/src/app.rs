@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use analytics::mitigate::driver::Handle;
+use collector::store::link::Link;
 use dashmap::DashMap;
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -30,6 +31,8 @@ pub struct App {
     pub mitigation: Handle,
     /// Who judges.
     pub analysis: Analysis,
+    /// The way to every flow.
+    pub store: Link,
     /// Rate limits.
     pub limits: Limits,
     /// The time.
@@ -46,9 +49,9 @@ impl App {
         state: Arc<State>,
         live: Arc<Live>,
         metrics: Arc<Metrics>,
-        (mitigation, analysis): (Handle, Analysis),
+        (mitigation, analysis, store): (Handle, Analysis, Link),
         clock: Clock,
     ) -> Self {
-        Self { config, state, live, metrics, mitigation, analysis, limits: Limits::default(), clock, flights: DashMap::new() }
+        Self { config, state, live, metrics, mitigation, analysis, store, limits: Limits::default(), clock, flights: DashMap::new() }
     }
 }

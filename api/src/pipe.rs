@@ -10,6 +10,7 @@ use analytics::mitigate::driver::{self, Handle};
 use anyhow::Context as _;
 use collector::Collector;
 use collector::store::config::Engine;
+use collector::store::link::Link;
 
 use schemas::ledger::Ledger;
 use schemas::net::PrefixSet;
@@ -36,6 +37,8 @@ pub struct Pipe {
     pub mitigation: Handle,
     /// Who judges.
     pub analysis: Analysis,
+    /// The way to every flow.
+    pub store: Link,
     /// What the analysts tell.
     pub live: Arc<Live>,
     withdraw_on_stop: bool,
@@ -95,7 +98,8 @@ impl Pipe {
             unsaved: BTreeMap::new(),
         };
         let analyst = worker.spawn(snapshots, controls)?;
-        Ok(Self { collector, analyst, driver, mitigation, analysis, live, withdraw_on_stop: config.api.withdraw_on_stop })
+        let store = Link::away("this version keeps no flows");
+        Ok(Self { collector, analyst, driver, mitigation, analysis, store, live, withdraw_on_stop: config.api.withdraw_on_stop })
     }
 
     /// Where exports are received.
@@ -109,7 +113,7 @@ impl Pipe {
     /// Rules stay announced, since a restart in the middle of an attack must not let it through; the next start takes them up again.
     /// Whoever wants them gone sets `api.withdraw_on_stop`.
     pub async fn stop(self) -> Ledger {
-        let Self { collector, analyst, driver, mitigation, analysis, live: _, withdraw_on_stop } = self;
+        let Self { collector, analyst, driver, mitigation, analysis, store: _, live: _, withdraw_on_stop } = self;
         let stopped = tokio::task::spawn_blocking(move || {
             let ledger = collector.stop();
             // The shards were the last to send snapshots: the analysts judge what waits, and end.

@@ -41,6 +41,8 @@ pub enum Answer {
     Json(StatusCode, Value),
     /// A JSON text as it is.
     Raw(StatusCode, String),
+    /// 200 with a document of another media type.
+    Document(&'static str, Vec<u8>),
     /// Nothing: 204.
     Nothing,
 }
@@ -58,6 +60,13 @@ impl Answer {
         Self::Json(StatusCode::CREATED, body)
     }
 
+    fn response(self) -> Response {
+        match self {
+            Self::Document(media_type, octets) => ([(header::CONTENT_TYPE, media_type)], octets).into_response(),
+            other => json_response(other.parts(), false),
+        }
+    }
+
     fn parts(self) -> (StatusCode, String) {
         match self {
             Self::Json(status, Value::Object(mut fields)) => {
@@ -66,6 +75,7 @@ impl Answer {
             }
             Self::Json(status, other) => (status, other.to_string()),
             Self::Raw(status, text) => (status, text),
+            Self::Document(_, octets) => (StatusCode::OK, String::from_utf8_lossy(&octets).into_owned()),
             Self::Nothing => (StatusCode::NO_CONTENT, String::new()),
         }
     }
@@ -228,7 +238,7 @@ async fn respond(
     let form = || if route.has_body() { Form::read(&parts.headers, &octets).map(Some) } else { Ok(None) };
     let (Some(key), Some(first_caller)) = (idempotency_key, caller.clone()) else {
         let call = Call { app: Arc::clone(app), caller, path, query, form: form()?, now };
-        return (route.handler)(call).await.map(|answer| json_response(answer.parts(), false));
+        return (route.handler)(call).await.map(Answer::response);
     };
     let request_hash = Sha256::new()
         .chain_update(parts.method.as_str())

@@ -28,6 +28,7 @@ use api::mitigation::{self, RuleStore};
 use api::serve;
 use api::state::tokens::{self, Token};
 use api::state::{State, StateError};
+use collector::store::link::Link;
 use schemas::time::Timestamp;
 
 /// 2026-11-20T12:00:00Z.
@@ -172,7 +173,8 @@ impl Server {
             driver::spawn_with(&config.analytics.mitigation, networks, start, store, adapters, metrics.analytics.clone()).0
         });
         let live = Arc::new(Live::new(Arc::new(Rates::new(1_000))));
-        let app = Arc::new(App::new(Arc::new(config), state, live, metrics, (mitigation, analysis), clock.clone()));
+        let parts = (mitigation, analysis, Link::away("there is no engine here"));
+        let app = Arc::new(App::new(Arc::new(config), state, live, metrics, parts, clock.clone()));
         let listener = runtime.block_on(tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = watch::channel(false);
