@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use schemas::net::Prefix;
 
+use crate::query;
+
 pub mod check;
 mod schema;
 
@@ -62,6 +64,8 @@ pub struct Api {
     pub rate_limit: RateLimit,
     /// Whether a stop withdraws every rule; without, rules stay announced and are taken up again at the next start.
     pub withdraw_on_stop: bool,
+    /// What one question about stored traffic may cost.
+    pub query: query::Config,
     /// Who is told.
     pub notify: Notify,
 }
@@ -76,6 +80,7 @@ impl Default for Api {
             exporter_silence_seconds_max: 90,
             withdraw_on_stop: false,
             rate_limit: RateLimit::default(),
+            query: query::Config::default(),
             notify: Notify::default(),
         }
     }
@@ -195,7 +200,10 @@ impl Config {
             ("api.notify.webhook.attempts_max", webhook.attempts_max.into()),
             ("api.notify.webhook.timeout_milliseconds", webhook.timeout_milliseconds),
             ("api.exporter_silence_seconds_max", self.api.exporter_silence_seconds_max),
-        ] {
+        ]
+        .into_iter()
+        .chain(self.api.query.positive())
+        {
             if value == 0 {
                 found.push((key.to_owned(), "must be at least 1".to_owned()));
             }

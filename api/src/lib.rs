@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod mitigation;
 pub mod notify;
 pub mod pipe;
+pub mod query;
 pub mod replay;
 pub mod routes;
 pub mod serve;
