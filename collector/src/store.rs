@@ -2,3 +2,6 @@
 
 pub mod config;
 pub mod link;
+pub mod names;
+pub mod schema;
+pub mod statement;
