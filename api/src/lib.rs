@@ -4,6 +4,7 @@
 pub mod analysis;
 pub mod app;
 pub mod auth;
+pub mod billing;
 pub mod clock;
 pub mod commands;
 pub mod config;

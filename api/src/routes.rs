@@ -3,6 +3,7 @@
 use crate::server::Route;
 
 mod allowlist;
+mod billing;
 mod deploy;
 mod exporters;
 mod freeze;
@@ -24,6 +25,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         nodes::ROUTES,
         incidents::ROUTES,
         exporters::ROUTES,
+        billing::ROUTES,
         rules::ROUTES,
         freeze::ROUTES,
         allowlist::ROUTES,

@@ -23,6 +23,7 @@ const LEAST: &[(&str, &str, Access)] = &[
     ("PATCH", "/api/v1/incidents/{uuid}", Access::Least(Role::Analyst)),
     ("GET", "/api/v1/exporters", Access::Least(Role::Readonly)),
     ("GET", "/api/v1/exporters/{id}", Access::Least(Role::Readonly)),
+    ("GET", "/api/v1/analytics/billing", Access::Least(Role::Readonly)),
     ("GET", "/api/v1/mitigation/rules", Access::Least(Role::Readonly)),
     ("POST", "/api/v1/mitigation/rules", Access::Least(Role::Operator)),
     ("GET", "/api/v1/mitigation/rules/history", Access::Least(Role::Readonly)),
