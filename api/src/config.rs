@@ -192,6 +192,7 @@ impl Config {
                 found.push(("api.notify.webhook.secret".to_owned(), "is needed to sign what is sent to url".to_owned()));
             }
         }
+        found.extend(self.collector.enrich.contradictions());
         if let Err(error) = self.analytics.check() {
             found.push(contradiction_of_analytics(&error));
         }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::{count, decode, receive, store};
+use crate::{count, decode, enrich, receive, store};
 
 /// `[collector]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -14,6 +14,8 @@ pub struct Config {
     pub decode: decode::Config,
     /// `[collector.count]`.
     pub count: count::Config,
+    /// `[collector.enrich]`.
+    pub enrich: enrich::Config,
     /// `[collector.store]`.
     pub store: store::config::Config,
 }

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod count;
 pub mod decode;
+pub mod enrich;
 pub mod exporter;
 pub mod metrics;
 pub mod receive;

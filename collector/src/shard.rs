@@ -1,4 +1,4 @@
-//! The pipe on one page: bursts in, decoded, counted, and every 100 ms a snapshot out.
+//! The pipe on one page: bursts in, decoded, labelled, counted, and every 100 ms a snapshot out.
 //!
 //! One thread owns everything here. Nothing waits for anybody but the kernel, nothing locks, and nothing is logged or allocated
 //! for a datagram.
@@ -19,6 +19,7 @@ use schemas::time::Timestamp;
 use crate::config::Config;
 use crate::count::Counter;
 use crate::decode::{Datagram, Decoder, ROWS_PER_DATAGRAM_MAX, Templates};
+use crate::enrich::Enricher;
 use crate::exporter::Exporters;
 use crate::metrics::{BurstTimes, Metrics};
 use crate::receive::packet::{self, Frame, OBSERVER};
@@ -38,6 +39,7 @@ pub struct Pipe {
     exporters: Exporters,
     decoder: Decoder,
     batch: FlowBatch,
+    enricher: Enricher,
     counter: Counter,
     /// When the next slot closes, and when the next second does.
     slot_ends: Timestamp,
@@ -54,10 +56,17 @@ impl Pipe {
             exporters: Exporters::new(allowed, config.receive.exporters_max),
             decoder: Decoder::new(&config.decode, templates),
             batch: FlowBatch::with_capacity(ROWS_COUNTED_AT + ROWS_PER_DATAGRAM_MAX),
+            enricher: Enricher::default(),
             counter: Counter::new(&config.count, networks, limits),
             slot_ends: Timestamp::default(),
             second_ends: Timestamp::default(),
         }
+    }
+
+    /// The same, with rows labelled by `enricher`.
+    #[must_use]
+    pub fn enriched(self, enricher: Enricher) -> Self {
+        Self { enricher, ..self }
     }
 
     /// Holds targets to other limits from now on.
@@ -96,6 +105,7 @@ impl Pipe {
     }
 
     fn count(&mut self, now: Timestamp) {
+        self.enricher.enrich(&mut self.batch);
         self.counter.count(&self.batch, &mut self.exporters, now);
         self.batch.clear();
     }

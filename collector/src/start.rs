@@ -16,6 +16,7 @@ use schemas::net::PrefixSet;
 
 use crate::config::Config;
 use crate::decode::ControlThread;
+use crate::enrich::{Enricher, Enrichment};
 use crate::metrics::Metrics;
 use crate::receive::{self, ReceiveError};
 use crate::shard::{Pipe, Shard, SharedLimits};
@@ -43,6 +44,7 @@ pub struct Collector {
     stop: Arc<AtomicBool>,
     control: Option<ControlThread>,
     limits: SharedLimits,
+    enrichment: Enrichment,
 }
 
 impl Collector {
@@ -60,6 +62,8 @@ impl Collector {
         templates: Option<PathBuf>,
     ) -> Result<(Self, Receiver<Snapshot>), StartError> {
         let count = config.receive.shards().max(1);
+        // Before a socket is open: from then on, datagrams wait for whoever reads them.
+        let enrichment = Enrichment::start(&config.enrich)?;
         let all_sources = receive::open(&config.receive, count)?;
         let control = ControlThread::start(&config.decode, templates)?;
         let (sender, receiver) = bounded(config.receive.snapshots_waiting_max.max(1));
@@ -70,6 +74,7 @@ impl Collector {
             stop: Arc::default(),
             control: None,
             limits: SharedLimits::new(limits.clone()),
+            enrichment,
         };
         for (number, (sources, metrics)) in all_sources.into_iter().zip(collector.metrics.clone()).enumerate() {
             if number == 0 {
@@ -81,7 +86,8 @@ impl Collector {
             let templates = control.templates().ok_or(StartError::Control)?;
             let gather = sources.gather(Duration::from_micros(config.receive.gather_microseconds));
             let shard = Shard {
-                pipe: Pipe::new(number, config, templates, networks.clone(), limits.clone()),
+                pipe: Pipe::new(number, config, templates, networks.clone(), limits.clone())
+                    .enriched(Enricher::new(collector.enrichment.tables())),
                 sources,
                 limits: collector.limits.clone(),
                 snapshots: sender.clone(),
@@ -107,6 +113,12 @@ impl Collector {
     #[must_use]
     pub fn limits(&self) -> &SharedLimits {
         &self.limits
+    }
+
+    /// What is known of addresses and ports, and what is counted of it.
+    #[must_use]
+    pub fn enrichment(&self) -> &Enrichment {
+        &self.enrichment
     }
 
     /// Whether every shard still runs: one that has ended, by a fault of ours, receives no more.
