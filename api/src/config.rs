@@ -193,6 +193,7 @@ impl Config {
             }
         }
         found.extend(self.collector.enrich.contradictions());
+        found.extend(self.collector.check().iter().map(|error| (format!("collector.{}", error.key()), error.to_string())));
         if let Err(error) = self.analytics.check() {
             found.push(contradiction_of_analytics(&error));
         }

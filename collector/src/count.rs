@@ -27,6 +27,7 @@ use schemas::net::{Address, PrefixSet};
 use schemas::time::Timestamp;
 use serde::Deserialize;
 
+use crate::config::Faults;
 use crate::exporter::Exporters;
 use clock::{Clock, Moments, Reach, Span};
 use recent::{Recent, Role};
@@ -35,6 +36,9 @@ use suspect::Suspects;
 use table::{Entry, Key, Seeds, Suspicion, Table};
 use traffic::{Amount, Exported, Ports, Rows, Shares};
 use watch::Watch;
+
+/// Hosts, or prefixes, that a shard can be asked to count: up to 46 GB.
+const HOSTS_MAX: u64 = 1 << 27;
 
 /// Records of a new suspect's past that are counted at most.
 const PAST_RECORDS_MAX: usize = 16_384;
@@ -71,6 +75,20 @@ impl Default for Config {
             future_milliseconds_max: 5_000,
             quiet_seconds: 30,
         }
+    }
+}
+
+impl Config {
+    /// Checks what the types do not.
+    pub(crate) fn check(&self, faults: &mut Faults<'_>) {
+        faults.range("hosts_max", self.hosts_max, 1, HOSTS_MAX);
+        faults.range("prefixes_max", self.prefixes_max, 1, HOSTS_MAX);
+        // A suspect's number has 16 bits, of which two values say something else.
+        faults.range("suspects_max", self.suspects_max, 1, 65_533);
+        faults.range("recent_records_max", self.recent_records_max, 1_024, 1 << 24);
+        faults.range("lateness_seconds_max", self.lateness_seconds_max, 1, 3_600);
+        faults.range("future_milliseconds_max", self.future_milliseconds_max, 0, 3_600_000);
+        faults.range("quiet_seconds", self.quiet_seconds, 1, 86_400);
     }
 }
 

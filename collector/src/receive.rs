@@ -16,6 +16,7 @@ use schemas::net::Prefix;
 use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Faults;
 use packet::{Mirror, MirrorError};
 use ring::Ring;
 use udp::{ListenError, Listener};
@@ -70,6 +71,18 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Checks what the types do not.
+    pub(crate) fn check(&self, faults: &mut Faults<'_>) {
+        faults.range("exporters_max", self.exporters_max, 1, 1 << 20);
+        faults.range("shards", self.shards, 0, 256);
+        // The kernel takes 31 bits and doubles them.
+        faults.range("socket_buffer_octets", self.socket_buffer_octets, 4_096, 1 << 30);
+        faults.range("snapshots_waiting_max", self.snapshots_waiting_max, 1, 65_536);
+        // A slot: a shard that sleeps longer tells nothing in time.
+        faults.range("gather_microseconds", self.gather_microseconds, 0, 100_000);
+        faults.range("drain_milliseconds_max", self.drain_milliseconds_max, 0, 600_000);
+    }
+
     /// Every address that is listened on, each once.
     pub fn listen(&self) -> impl Iterator<Item = SocketAddr> {
         let all = [&self.netflow, &self.ipfix, &self.sflow];

@@ -317,6 +317,20 @@ mod tests {
     }
 
     #[test]
+    fn a_number_outside_its_range_is_told_with_the_range() {
+        let found =
+            problems("[collector.receive]\nshards = 20_000\n[collector.count]\nhosts_max = 0\n[collector.store.spool]\nblocks_max = 0\n");
+        assert_eq!(
+            found,
+            [
+                "weir.toml:2: collector.receive.shards: 20000 is not within 0 to 256",
+                "weir.toml:4: collector.count.hosts_max: 0 is not within 1 to 134217728",
+                "weir.toml:6: collector.store.spool.blocks_max: 0 is not within 1 to 1000000",
+            ]
+        );
+    }
+
+    #[test]
     fn the_printed_default_is_the_default_and_names_every_key() {
         let printed: toml::Table = super::super::DEFAULT.parse().unwrap();
         assert_eq!(read(super::super::DEFAULT).unwrap(), Config::default());

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Faults;
+
 use super::sampling::SamplingOverride;
 
 /// `[collector.decode]`.
@@ -62,5 +64,25 @@ impl Default for Config {
             clock_wrong_seconds_min: 3_600,
             sampling: Vec::new(),
         }
+    }
+}
+
+impl Config {
+    /// Checks what the types do not.
+    pub(crate) fn check(&self, faults: &mut Faults<'_>) {
+        faults.range("waiting_sets_per_exporter_max", self.waiting_sets_per_exporter_max, 1, 1 << 20);
+        faults.range("waiting_octets_per_exporter_max", self.waiting_octets_per_exporter_max, 65_536, 1 << 40);
+        faults.range("waiting_octets_max", self.waiting_octets_max, 65_536, 1 << 40);
+        faults.range("waiting_seconds_max", self.waiting_seconds_max, 1, 86_400);
+        faults.range("templates_per_exporter_max", self.templates_per_exporter_max, 1, 1 << 24);
+        faults.range("templates_max", self.templates_max, 1, 1 << 24);
+        faults.range("template_fields_max", self.template_fields_max, 1, 65_535);
+        faults.range("template_fields_in_all_max", self.template_fields_in_all_max, 1, 1 << 30);
+        faults.range("template_lifetime_seconds", self.template_lifetime_seconds, 1, 31_536_000);
+        faults.range("sender_active_seconds_max", self.sender_active_seconds_max, 1, 31_536_000);
+        faults.range("domains_max", self.domains_max, 1, 1 << 24);
+        faults.range("domains_per_exporter_max", self.domains_per_exporter_max, 1, 1 << 24);
+        faults.range("control_queue_sets_max", self.control_queue_sets_max, 1, 1 << 20);
+        faults.range("clock_wrong_seconds_min", self.clock_wrong_seconds_min, 1, 1 << 32);
     }
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Faults;
+
 /// `[collector.store]`: where flows are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -40,6 +42,40 @@ impl Default for Config {
         }
     }
 }
+
+impl Config {
+    /// Checks what the types do not.
+    pub(crate) fn check(&self, faults: &mut Faults<'_>) {
+        // A row is some 400 octets while it is gathered, in one batch for each shard and those on their way.
+        faults.range("batch_rows_max", self.batch_rows_max, 1, 1 << 22);
+        faults.range("wait_milliseconds_max", self.wait_milliseconds_max, 1, 600_000);
+        faults.range("queue_octets_max", self.queue_octets_max, 1, OCTETS_MAX);
+        faults.range("embedded.memory_octets_max", self.embedded.memory_octets_max, 64 << 20, OCTETS_MAX);
+        faults.range("embedded.threads_max", self.embedded.threads_max, 1, 256);
+        faults.range("spool.octets_max", self.spool.octets_max, 0, OCTETS_MAX);
+        faults.range("spool.blocks_max", self.spool.blocks_max, 1, 1_000_000);
+        let retention = &self.retention;
+        for (level, days, octets) in [
+            ("flows", retention.flows_days, retention.flows_octets_max),
+            ("minutes", retention.minutes_days, retention.minutes_octets_max),
+            ("hours", retention.hours_days, retention.hours_octets_max),
+        ] {
+            faults.range(&format!("retention.{level}_days"), days, 0, 36_500);
+            faults.range(&format!("retention.{level}_octets_max"), octets, 0, OCTETS_MAX);
+        }
+        let Clickhouse { url, database, user, cluster, .. } = &self.clickhouse;
+        let host = ["https://", "http://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+        faults.text("clickhouse.url", host.is_some_and(|host| !host.is_empty()), "must begin with https:// or http://");
+        let is_word = |text: &str| text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+        faults.text("clickhouse.database", !database.is_empty() && is_word(database), "must be letters, digits and _");
+        faults.text("clickhouse.user", !user.is_empty(), "must not be empty");
+        let is_cluster = |text: &str| text.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-.{}".contains(letter));
+        faults.text("clickhouse.cluster", is_cluster(cluster), "must be letters, digits and _ - . { }");
+    }
+}
+
+/// What can be asked for in octets: a pebibyte.
+const OCTETS_MAX: u64 = 1 << 50;
 
 /// A store of flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
