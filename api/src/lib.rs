@@ -8,6 +8,7 @@ pub mod billing;
 pub mod clock;
 pub mod commands;
 pub mod config;
+mod connections;
 pub mod decode;
 pub mod demo;
 pub mod error;

@@ -1,7 +1,7 @@
 //! Counts of the program itself and the Prometheus text of everything that is counted.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub struct Metrics {
     requests: DashMap<(&'static str, u16), (u64, Duration)>,
     shards: OnceLock<Vec<Arc<collector::metrics::Metrics>>>,
     notifier: OnceLock<Arc<Notifier>>,
+    connections_refused: AtomicU64,
+    accepts_failed: AtomicU64,
 }
 
 /// What is counted in the state, at the moment of reading.
@@ -37,6 +39,25 @@ impl Metrics {
         let mut entry = self.requests.entry((route, status)).or_default();
         entry.0 += 1;
         entry.1 += took;
+    }
+
+    /// Counts an HTTP connection for which there was no room.
+    pub fn connection_refused(&self) {
+        self.connections_refused.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!("an HTTP connection was closed: api.connections_max are open");
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn connections_refused(&self) -> u64 {
+        self.connections_refused.load(Ordering::Relaxed)
+    }
+
+    /// Counts an HTTP connection that the system did not give us.
+    pub fn accept_failed(&self, error: &std::io::Error) {
+        if self.accepts_failed.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(%error, "an HTTP connection cannot be accepted; further ones are counted");
+        }
     }
 
     /// Makes the shards' own counts known.
@@ -107,6 +128,12 @@ impl Metrics {
     fn api(&self, text: &mut Text) {
         let mut requests: Vec<_> = self.requests.iter().map(|entry| (*entry.key(), *entry.value())).collect();
         requests.sort_unstable();
+        for (name, help, count) in [
+            ("weir_api_connections_refused_total", "HTTP connections over the bound", &self.connections_refused),
+            ("weir_api_accepts_failed_total", "HTTP connections that the system did not give", &self.accepts_failed),
+        ] {
+            text.single(name, "counter", help, count.load(Ordering::Relaxed));
+        }
         text.family("weir_api_requests_total", "counter", "HTTP requests by route and status");
         for ((route, status), (count, _)) in &requests {
             text.sample("weir_api_requests_total", &[("route", route), ("status", &status.to_string())], count);

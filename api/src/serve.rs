@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::auth::{Role, Secret};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::connections::{self, Bounds};
 use crate::demo::{self, Demo};
 use crate::metrics::{Metrics, Standing};
 use crate::pipe::Pipe;
@@ -71,7 +72,7 @@ async fn serve(config: Arc<Config>, state: Arc<State>, clock: Clock, with_demo: 
     for server in [http, prometheus] {
         // A client that keeps its connection open does not keep the program from ending.
         if let Ok(ended) = tokio::time::timeout(HTTP_WAIT, server).await {
-            ended??;
+            ended?;
         }
     }
     drop(routers);
@@ -81,27 +82,20 @@ async fn serve(config: Arc<Config>, state: Arc<State>, clock: Clock, with_demo: 
 }
 
 /// Serves REST until `stopped` turns true; requests that run are answered.
-///
-/// # Errors
-///
-/// What the listener says.
-pub async fn serve_http(listener: TcpListener, app: Arc<App>, stopped: watch::Receiver<bool>) -> io::Result<()> {
-    let service = server::router(app).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(told(stopped)).await
+pub async fn serve_http(listener: TcpListener, app: Arc<App>, stopped: watch::Receiver<bool>) {
+    let (bounds, metrics) = (Bounds::of(&app.config.api), Arc::clone(&app.metrics));
+    connections::serve(listener, server::router(app), bounds, metrics, stopped).await;
 }
 
 /// Serves `/metrics` until `stopped` turns true.
-///
-/// # Errors
-///
-/// What the listener says.
-pub async fn serve_metrics(listener: TcpListener, app: Arc<App>, stopped: watch::Receiver<bool>) -> io::Result<()> {
+pub async fn serve_metrics(listener: TcpListener, app: Arc<App>, stopped: watch::Receiver<bool>) {
+    let (bounds, metrics) = (Bounds::of(&app.config.api), Arc::clone(&app.metrics));
     let text = move || {
         let app = Arc::clone(&app);
         async move { ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics_text(&app).await) }
     };
-    let service = axum::Router::new().route("/metrics", axum::routing::get(text));
-    axum::serve(listener, service).with_graceful_shutdown(told(stopped)).await
+    let router = axum::Router::new().route("/metrics", axum::routing::get(text));
+    connections::serve(listener, router, bounds, metrics, stopped).await;
 }
 
 /// Everything that is counted; what the state counts is left out where the state does not answer.
@@ -115,11 +109,6 @@ pub async fn metrics_text(app: &App) -> String {
         Ok::<_, StateError>(Standing { rules, active_incidents, frozen: settings::freeze(connection)?.frozen })
     });
     app.metrics.text(&app.live, &standing.await.unwrap_or_default())
-}
-
-async fn told(mut stopped: watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is a stop as well.
-    drop(stopped.wait_for(|stop| *stop).await);
 }
 
 /// SIGINT and SIGTERM, caught from the start so that none is missed while the parts come up.
