@@ -135,7 +135,7 @@ fn flow(batch: &FlowBatch, row: usize, origin: &Origin, line: &mut Vec<u8>) -> i
         value(batch, row, column, line)?;
     }
     if origin.derived != ColumnSet::default() {
-        line.write_all(br#","packet_section":"#)?;
+        line.write_all(if origin.version == Version::Sflow5 { br#","extended_gateway":"# } else { br#","packet_section":"# })?;
         let mut separator: &[u8] = b"{";
         for &column in Column::ALL.iter().filter(|&&column| origin.derived.has(column)) {
             key(line, separator, column)?;
@@ -171,6 +171,7 @@ macro_rules! values {
             match column {
                 $(Column::$address => address(batch.$address_name.get(row).copied().unwrap_or_default(), line),)*
                 $(Column::$mac => mac_address(batch.$mac_name.get(row).copied().unwrap_or_default(), line),)*
+                Column::Communities => communities(batch.community_list(batch.communities.get(row).copied().unwrap_or_default()), line),
                 // A rate that is not known.
                 Column::SamplingInterval if batch.sampling_interval.get(row) == Some(&0) => line.write_all(b"null"),
                 $(Column::$number => write!(line, "{}", batch.$name.get(row).copied().unwrap_or_default()),)*
@@ -207,6 +208,16 @@ values! {
 /// An address, `null` for none.
 fn address(address: Address, line: &mut Vec<u8>) -> io::Result<()> {
     if address.is_none() { line.write_all(b"null") } else { write!(line, r#""{address}""#) }
+}
+
+/// BGP communities as they are written: the two halves of each.
+fn communities(list: &[u32], line: &mut Vec<u8>) -> io::Result<()> {
+    let mut separator = "[";
+    for community in list {
+        write!(line, r#"{separator}"{}:{}""#, community >> 16, community & 0xffff)?;
+        separator = ",";
+    }
+    line.write_all(if list.is_empty() { b"[]" } else { b"]" })
 }
 
 fn mac_address(bits: u64, line: &mut Vec<u8>) -> io::Result<()> {

@@ -1,12 +1,17 @@
 //! `FlowBatch`: decoded flow records, one column a field, and the segments that say where they came from.
 
-use std::sync::Arc;
+use std::ops::Range;
 
 use serde::Serialize;
 
 use crate::counter::SamplingSource;
 use crate::net::Address;
-use crate::place::Places;
+
+mod column_set;
+mod label;
+
+pub use column_set::ColumnSet;
+pub use label::Labels;
 
 /// The export protocol of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -61,6 +66,8 @@ macro_rules! columns {
             rows: usize,
             segments: Vec<Segment>,
             written: ColumnSet,
+            /// The lists that the column `communities` tells of, one behind the other.
+            community_values: Vec<u32>,
             /// What the tables say of each row; see [`Labels`].
             pub labels: Labels,
         }
@@ -75,6 +82,7 @@ macro_rules! columns {
                     rows: 0,
                     segments: Vec::with_capacity(256),
                     written: ColumnSet::default(),
+                    community_values: Vec::new(),
                     labels: Labels::with_capacity(rows + GROUP_ROWS),
                 }
             }
@@ -92,6 +100,7 @@ macro_rules! columns {
                 {
                     into.copy_from_slice(rows);
                 })*
+                self.append_community_values(from..to, &other.community_values);
                 self.labels.append(from, &other.labels, other.rows);
                 self.segments.extend(other.segments.iter().map(|segment| Segment { first: from + segment.first, ..*segment }));
                 self.written = self.written.union(other.written);
@@ -106,6 +115,7 @@ macro_rules! columns {
                 })*
                 self.rows = 0;
                 self.segments.clear();
+                self.community_values.clear();
                 self.written = ColumnSet::default();
                 self.labels.clear(rows);
             }
@@ -224,6 +234,8 @@ columns! {
     post_napt_destination_port / PostNaptDestinationPort: u16,
     /// `applicationId(95)` as a number: the engine's octet, then the selector.
     application_id / ApplicationId: u64,
+    /// BGP communities of the route to the destination (sFlow's `extended_gateway`): a list of [`FlowBatch::community_list`]; 0 = none.
+    communities / Communities: u64,
 }
 
 /// Bits of the column `fragment`.
@@ -234,61 +246,10 @@ pub mod fragment {
     pub const LATER: u8 = 2;
 }
 
-/// A set of columns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ColumnSet(pub u64);
-
-const _: () = assert!(Column::ALL.len() <= 64);
-
-impl ColumnSet {
-    /// The set of `columns`.
-    #[must_use]
-    pub const fn of(columns: &[Column]) -> Self {
-        let mut bits = 0;
-        let mut rest = columns;
-        while let [column, tail @ ..] = rest {
-            bits |= 1 << *column as u8;
-            rest = tail;
-        }
-        Self(bits)
-    }
-
-    /// Whether `column` is in the set.
-    #[must_use]
-    pub const fn has(self, column: Column) -> bool {
-        self.0 >> column as u8 & 1 == 1
-    }
-
-    /// The set with `column` in it.
-    #[must_use]
-    pub const fn with(self, column: Column) -> Self {
-        Self(self.0 | 1 << column as u8)
-    }
-
-    /// The set without `column`.
-    #[must_use]
-    pub const fn without(self, column: Column) -> Self {
-        Self(self.0 & !(1 << column as u8))
-    }
-
-    /// What is in this set and not in the other.
-    #[must_use]
-    pub const fn minus(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    /// What is in either set.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether any column is in both sets.
-    #[must_use]
-    pub const fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-}
+/// Bits of a number in the column `communities` that hold the list's length; its place is above them.
+const LENGTH_BITS: u32 = 8;
+/// Communities of one list.
+const COMMUNITIES_MAX: usize = (1 << LENGTH_BITS) - 1;
 
 /// Where a run of records came from; the records of one set, or of one datagram without sets.
 #[derive(Clone, Copy, Debug)]
@@ -315,82 +276,9 @@ pub struct Origin {
     pub sampling_source: SamplingSource,
     /// Columns that the records carry, whatever their value.
     pub present: ColumnSet,
-    /// Those of `present` that were read out of a packet section within the record (IE 313, 315) and are no field of it.
+    /// Those of `present` that are no field of the record itself: read out of a packet section within it (IE 313, 315), or told by the gateway
+    /// beside it (sFlow's `extended_gateway`).
     pub derived: ColumnSet,
-}
-
-/// What the tables of the enrichment say of the rows of a batch: all zero until somebody has written them.
-///
-/// A place is an index into the [`Places`] that are in force while the row is decoded; 0 is the place of which nothing is known.
-#[derive(Debug)]
-pub struct Labels {
-    /// Where the source lies.
-    pub source_place: Box<[u32]>,
-    /// Where the destination lies.
-    pub destination_place: Box<[u32]>,
-    /// 1 for a record of traffic that is counted where it crosses another interface; else 0.
-    pub is_repeat: Box<[u8]>,
-    /// What the places' numbers mean.
-    places: Arc<Places>,
-    are_written: bool,
-}
-
-impl Labels {
-    fn with_capacity(rows: usize) -> Self {
-        Self {
-            source_place: vec![0; rows].into_boxed_slice(),
-            destination_place: vec![0; rows].into_boxed_slice(),
-            is_repeat: vec![0; rows].into_boxed_slice(),
-            places: Arc::default(),
-            are_written: false,
-        }
-    }
-
-    /// What the places' numbers mean.
-    #[must_use]
-    pub fn places(&self) -> &Arc<Places> {
-        &self.places
-    }
-
-    /// Whether anybody has written labels: if not, all of them are 0.
-    #[must_use]
-    pub fn are_written(&self) -> bool {
-        self.are_written
-    }
-
-    /// Says that labels are being written, and what the places' numbers mean.
-    pub fn mark_written(&mut self, places: &Arc<Places>) {
-        if !Arc::ptr_eq(&self.places, places) {
-            self.places = Arc::clone(places);
-        }
-        self.are_written = true;
-    }
-
-    fn append(&mut self, from: usize, other: &Self, rows: usize) {
-        if !other.are_written {
-            return;
-        }
-        debug_assert!(from == 0 || !self.are_written || Arc::ptr_eq(&self.places, &other.places), "a batch holds the numbers of one table");
-        self.mark_written(&other.places);
-        copy(&mut self.source_place, from, &other.source_place, rows);
-        copy(&mut self.destination_place, from, &other.destination_place, rows);
-        copy(&mut self.is_repeat, from, &other.is_repeat, rows);
-    }
-
-    fn clear(&mut self, rows: usize) {
-        if self.are_written {
-            self.source_place.iter_mut().take(rows).for_each(|place| *place = 0);
-            self.destination_place.iter_mut().take(rows).for_each(|place| *place = 0);
-            self.is_repeat.iter_mut().take(rows).for_each(|is_repeat| *is_repeat = 0);
-            self.are_written = false;
-        }
-    }
-}
-
-fn copy<T: Copy>(into: &mut [T], from: usize, values: &[T], rows: usize) {
-    if let (Some(into), Some(values)) = (into.get_mut(from..from + rows), values.get(..rows)) {
-        into.copy_from_slice(values);
-    }
 }
 
 /// A run of rows of one origin.
@@ -423,6 +311,33 @@ impl FlowBatch {
         &self.segments
     }
 
+    /// Keeps a list of BGP communities, of which the first 255 are taken, and answers its number for the column `communities`.
+    pub fn push_communities(&mut self, values: impl Iterator<Item = u32>) -> u64 {
+        let first = self.community_values.len();
+        self.community_values.extend(values.take(COMMUNITIES_MAX));
+        let length = self.community_values.len() - first;
+        if length == 0 { 0 } else { (first as u64) << LENGTH_BITS | length as u64 }
+    }
+
+    /// The BGP communities that a number of the column `communities` stands for.
+    #[must_use]
+    pub fn community_list(&self, number: u64) -> &[u32] {
+        let (first, length) = (number >> LENGTH_BITS, number & COMMUNITIES_MAX as u64);
+        let range = usize::try_from(first).ok().zip(usize::try_from(length).ok());
+        range.and_then(|(first, length)| self.community_values.get(first..first.checked_add(length)?)).unwrap_or_default()
+    }
+
+    /// Takes over the lists of rows that were appended.
+    fn append_community_values(&mut self, rows: Range<usize>, values: &[u32]) {
+        if values.is_empty() {
+            return;
+        }
+        let moved = (self.community_values.len() as u64) << LENGTH_BITS;
+        self.community_values.extend_from_slice(values);
+        let lists = self.communities.get_mut(rows).unwrap_or_default();
+        lists.iter_mut().filter(|list| **list != 0).for_each(|list| *list += moved);
+    }
+
     /// Makes the next `rows` rows valid, which the caller has written in the columns of `origin.present`.
     ///
     /// # Panics
@@ -441,6 +356,8 @@ impl FlowBatch {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn origin(present: ColumnSet) -> Origin {
@@ -476,7 +393,8 @@ mod tests {
         let (mut sum, mut part) = (FlowBatch::with_capacity(8), FlowBatch::with_capacity(4));
         for port in [53, 123] {
             part.source_port[0] = port;
-            part.commit(1, origin(ColumnSet::of(&[Column::SourcePort])));
+            part.communities[0] = part.push_communities([u32::from(port), 7].into_iter());
+            part.commit(1, origin(ColumnSet::of(&[Column::SourcePort, Column::Communities])));
             sum.append(&part);
             part.clear();
         }
@@ -486,6 +404,7 @@ mod tests {
         part.commit(1, origin(ColumnSet::of(&[Column::VlanId])));
         sum.append(&part);
         assert_eq!((&sum.source_port[..3], &sum.vlan_id[..3]), ([53, 123, 0].as_slice(), [0, 0, 7].as_slice()));
+        assert_eq!([0, 1, 2].map(|row| sum.community_list(sum.communities[row])), [&[53, 7][..], &[123, 7], &[]]);
         assert_eq!(sum.segments().iter().map(|segment| segment.first).collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(sum.labels.is_repeat[..3], [0, 0, 1]);
         sum.clear();

@@ -43,6 +43,7 @@ const COLUMNS: ColumnSet = ColumnSet::of(&[
 /// Columns that few samples have; written only then.
 const FLOW_LABEL: ColumnSet = ColumnSet::of(&[Column::FlowLabel]);
 const LABELS: ColumnSet = ColumnSet::of(&[Column::MplsTopLabel, Column::MplsLabel2, Column::MplsLabel3]);
+const GATEWAY: ColumnSet = ColumnSet::of(&[Column::BgpSourceAsNumber, Column::BgpDestinationAsNumber, Column::Communities]);
 const SWITCH: ColumnSet = ColumnSet::of(&[Column::PostVlanId]);
 const ROUTER: ColumnSet =
     ColumnSet::of(&[Column::NextHop, Column::BgpNextHop, Column::SourcePrefixLength, Column::DestinationPrefixLength]);
@@ -101,7 +102,7 @@ pub fn decode(datagram: &Datagram<'_>, overridden: Option<u32>, agents: &mut Age
         time_resolution_milliseconds: 1,
         sampling_source: if overridden.is_some() { SamplingSource::Config } else { SamplingSource::Record },
         present,
-        derived: ColumnSet::default(),
+        derived: ColumnSet(present.0 & GATEWAY.0),
     };
     batch.commit(rows, origin);
 }
@@ -176,7 +177,7 @@ impl Walk<'_> {
     }
 
     #[inline]
-    fn flow(&mut self, mut sample: Sample, count: u32, records: &[u8], beyond: &[u8]) -> Option<()> {
+    fn flow<'a>(&mut self, mut sample: Sample<'a>, count: u32, records: &'a [u8], beyond: &'a [u8]) -> Option<()> {
         sample.records(count, records, beyond)?;
         sample.sampling_interval = self.overridden.unwrap_or(sample.sampling_interval);
         let row = self.batch.rows() + self.rows;

@@ -22,7 +22,7 @@ pub struct Endpoint {
 /// What is known of the engine.
 #[derive(Clone, Debug)]
 enum Standing {
-    Up(Endpoint, clickhouse::Client),
+    Up(Endpoint, Box<clickhouse::Client>),
     Away(String),
 }
 
@@ -45,7 +45,7 @@ impl Link {
     /// From now on the engine answers at `endpoint`, with the schema that we need.
     pub fn set_up(&self, endpoint: Endpoint) {
         let client = client(&endpoint);
-        self.0.store(Arc::new(Standing::Up(endpoint, client)));
+        self.0.store(Arc::new(Standing::Up(endpoint, Box::new(client))));
     }
 
     /// From now on it does not, for `reason`.
@@ -60,7 +60,7 @@ impl Link {
     /// [`Away`] while it does not answer.
     pub fn client(&self) -> Result<clickhouse::Client, Away> {
         match &**self.0.load() {
-            Standing::Up(_, client) => Ok(client.clone()),
+            Standing::Up(_, client) => Ok(clickhouse::Client::clone(client)),
             Standing::Away(reason) => Err(Away(reason.clone())),
         }
     }

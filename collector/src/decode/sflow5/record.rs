@@ -18,7 +18,7 @@ mod kind {
 
 /// One flow sample, as far as it has a place in a row.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sample {
+pub(super) struct Sample<'a> {
     pub(super) sampling_interval: u32,
     pub(super) ingress_interface: u32,
     pub(super) egress_interface: u32,
@@ -34,9 +34,40 @@ pub(super) struct Sample {
     bgp_next_hop: Address,
     source_prefix_length: u8,
     destination_prefix_length: u8,
+    route: Option<Route<'a>>,
 }
 
-impl Sample {
+/// What a gateway knows of the ways to both ends.
+#[derive(Clone, Copy, Debug)]
+struct Route<'a> {
+    source_as: u32,
+    /// The last of the path; 0 where the path is empty, for the gateway's own.
+    destination_as: u32,
+    /// Words of a community each.
+    communities: &'a [[u8; 4]],
+}
+
+impl<'a> Route<'a> {
+    /// Reads what stands behind the next hop: the gateway's own AS, the source's and its peer's, the path to the destination by segments,
+    /// communities, local preference. sFlow version 5, `extended_gateway`.
+    fn of(body: &'a [u8]) -> Option<Self> {
+        let (_own, rest) = long(body)?;
+        let (source_as, rest) = long(rest)?;
+        let (_peer, rest) = long(rest)?;
+        let (segments, mut rest) = long(rest)?;
+        let mut destination_as = 0;
+        for _ in 0..segments {
+            let (_kind, behind) = long(rest)?;
+            let (path, behind) = words(behind)?;
+            destination_as = path.last().map_or(destination_as, |last| u32::from_be_bytes(*last));
+            rest = behind;
+        }
+        let (communities, _) = words(rest)?;
+        Some(Self { source_as, destination_as, communities })
+    }
+}
+
+impl<'a> Sample<'a> {
     /// A sample by its own header, without records yet.
     pub(super) fn new(sampling_interval: u32, ingress_interface: u32, egress_interface: u32) -> Self {
         Self { sampling_interval, ingress_interface, egress_interface, ..Self::default() }
@@ -47,7 +78,7 @@ impl Sample {
     /// The last record may run over the sample's end, if the datagram has its octets (`beyond` begins where `rest` does):
     /// agents exist that forget a part of the record in the sample's length.
     #[inline]
-    pub(super) fn records(&mut self, count: u32, mut rest: &[u8], beyond: &[u8]) -> Option<()> {
+    pub(super) fn records(&mut self, count: u32, mut rest: &'a [u8], beyond: &'a [u8]) -> Option<()> {
         if usize::try_from(count).ok()? > rest.len() / 8 {
             return None;
         }
@@ -68,7 +99,7 @@ impl Sample {
     }
 
     #[inline]
-    fn record(&mut self, kind: u32, body: &[u8]) -> Option<()> {
+    fn record(&mut self, kind: u32, body: &'a [u8]) -> Option<()> {
         match kind {
             kind::RAW_HEADER => self.raw_header(body),
             kind::ETHERNET => self.ethernet(body),
@@ -90,11 +121,12 @@ impl Sample {
                 self.destination_prefix_length = low_8(long_at(rest, 4)?);
                 Some(())
             }
-            // The next hop; AS paths and communities have no column, the sample's own AS numbers are the router's.
+            // Agents exist that end the record behind the next hop.
             kind::GATEWAY => {
-                let (next_hop, _) = address(body)?;
+                let (next_hop, rest) = address(body)?;
                 self.has_router = true;
                 self.bgp_next_hop = next_hop;
+                self.route = Route::of(rest);
                 Some(())
             }
             _ => Some(()),
@@ -224,6 +256,11 @@ impl Sample {
             );
             present = present.union(super::ROUTER);
         }
+        if let Some(route) = self.route {
+            let communities = batch.push_communities(route.communities.iter().map(|word| u32::from_be_bytes(*word)));
+            put!(bgp_source_as_number = route.source_as, bgp_destination_as_number = route.destination_as, communities = communities,);
+            present = present.union(super::GATEWAY);
+        }
         present
     }
 }
@@ -243,6 +280,13 @@ fn low_8(value: u32) -> u8 {
 #[inline]
 pub(super) fn long(octets: &[u8]) -> Option<(u32, &[u8])> {
     octets.split_first_chunk().map(|(word, rest)| (u32::from_be_bytes(*word), rest))
+}
+
+/// As many words as the first one says, and what follows them.
+fn words(octets: &[u8]) -> Option<(&[[u8; 4]], &[u8])> {
+    let (count, rest) = long(octets)?;
+    let (words, rest) = rest.split_at_checked(usize::try_from(count).ok()?.checked_mul(4)?)?;
+    Some((words.as_chunks().0, rest))
 }
 
 /// The word at `offset`.

@@ -93,6 +93,24 @@ fn a_flow_sample_is_a_row_with_the_headers_of_its_frame() {
     assert_eq!((domains[0].records, domains[0].sampling_interval, &domains[0].interfaces[..]), (1, Some(1_024), &[11, 12][..]));
 }
 
+/// RFC 1997 writes a community as two halves of 16 bits.
+#[test]
+fn a_gateway_tells_both_autonomous_systems_and_the_communities_of_the_route() {
+    // Next hop; own, source's and peer's AS; a path of a sequence of two and a set of one; two communities; local preference.
+    let gateway = |length: usize| {
+        counted(
+            1003,
+            &words(&[1, 0xc000_02fe, 64_500, 64_501, 64_502, 2, 2, 2, 64_503, 64_504, 1, 1, 64_505, 2, 0xfdf4_0064, 7, 100][..length]),
+        )
+    };
+    let samples = [17, 2].map(|length| flow_sample(&[raw_header(&frame()), gateway(length)]));
+    let batch = decode_all([&datagram(1, 1, &samples)[..]]).batch;
+    assert_eq!((batch.bgp_source_as_number[0], batch.bgp_destination_as_number[0]), (64_501, 64_505));
+    assert_eq!(batch.community_list(batch.communities[0]), [0xfdf4_0064, 7]);
+    // A record that ends behind the next hop is one without a route.
+    assert_eq!((batch.bgp_next_hop[1].to_string(), batch.bgp_source_as_number[1], batch.communities[1]), ("192.0.2.254".into(), 0, 0));
+}
+
 #[test]
 fn an_expanded_sample_has_interfaces_of_32_bits_and_a_compact_one_splits_its_format_off() {
     let mut body = words(&[1, 0, 70_000, 512, 9_000, 0, 0, 70_000, 0, 0xfff0_0000, 1]);
