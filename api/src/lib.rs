@@ -4,6 +4,7 @@
 pub mod analysis;
 pub mod app;
 pub mod auth;
+pub mod backtest;
 pub mod billing;
 pub mod clock;
 pub mod commands;
@@ -12,6 +13,7 @@ mod connections;
 pub mod decode;
 pub mod demo;
 pub mod error;
+pub mod hindsight;
 pub mod input;
 pub mod limit;
 pub mod live;

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use api::backtest;
 use api::commands::{self, TokenCommand};
 use api::config::{self, Config};
 use api::decode;
 use api::replay;
 use api::serve;
+use schemas::time::Timestamp;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -55,6 +57,18 @@ enum Command {
         /// So many times as fast as it happened; without, as fast as it can
         #[arg(long, value_name = "X")]
         speed: Option<f64>,
+    },
+    /// Runs stored flows through the counters and the policy again, and prints the incidents and the rules of it
+    Backtest {
+        /// The configuration whose store, limits and networks hold
+        #[arg(long)]
+        config: PathBuf,
+        /// Flows that were received from then on, like 2026-11-20T12:00:00Z
+        #[arg(long)]
+        from: Timestamp,
+        /// Flows that were received before then
+        #[arg(long)]
+        to: Timestamp,
     },
     /// Tells what is wrong with a configuration, line by line
     Check {
@@ -108,6 +122,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Decode { file, ports, wait } => decode::run(&file, &ports, wait),
         Command::Replay { file, config, speed } => replay::run(&file, &Config::load(config.as_deref())?, speed),
+        Command::Backtest { config, from, to } => backtest::run(&Config::load(Some(&config))?, from, to),
         Command::Check { config, notify } => commands::check(&config, notify),
         Command::Token { config, command } => commands::token(&Config::load(config.as_deref())?, command),
         Command::Config { command: ConfigCommand::Default } => {

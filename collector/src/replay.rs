@@ -1,4 +1,4 @@
-//! A capture through the pipe on a virtual clock: what would have been seen, had we been there.
+//! The pipe on a virtual clock, and a capture through it: what would have been seen, had we been there.
 
 use std::path::Path;
 
@@ -76,57 +76,83 @@ pub fn run(
     ports: &[u16],
     pipe: &mut Pipe,
     tail_milliseconds: u64,
-    mut take: impl FnMut(Snapshot),
+    take: impl FnMut(Snapshot),
 ) -> Result<Ledger, CaptureError> {
     let mut reassembler = Reassembler::default();
-    let mut now: Option<Timestamp> = None;
+    let mut course = Course::new(pipe, take);
     let end = loop {
         let packet = match capture.next_packet() {
             Ok(Some(packet)) => packet,
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         };
-        // Packets of several interfaces may be slightly out of order; the clock never goes back.
-        let arrival = now.map_or(packet.arrival(), |now| now.max(packet.arrival()));
-        if let Some(now) = now {
-            live(pipe, now, arrival, &mut take);
-        }
-        now = Some(arrival);
+        // Packets of several interfaces may be slightly out of order.
+        let arrival = course.reach(packet.arrival());
         match content {
             Content::Exports => {
                 let datagram = packet.link().and_then(|link| reassembler.take(link, packet.octets));
                 if let Some(datagram) = datagram.filter(|datagram| ports.is_empty() || ports.contains(&datagram.destination_port)) {
                     let (exporter, source_port) = (datagram.source, datagram.source_port);
-                    pipe.datagram(&Datagram { exporter, source_port, arrival, payload: datagram.payload });
+                    course.pipe.datagram(&Datagram { exporter, source_port, arrival, payload: datagram.payload });
                 }
             }
             Content::Packets => {
                 let (link, octets, original_octets) = (packet.link(), packet.octets, packet.original_octets);
-                pipe.frames(std::iter::once(Frame { link, octets, original_octets, arrival, vlan_id: 0 }), 0, arrival);
+                course.pipe.frames(std::iter::once(Frame { link, octets, original_octets, arrival, vlan_id: 0 }), 0, arrival);
             }
         }
     };
-    if let Some(now) = now {
-        let end = now.plus(tail_milliseconds);
-        live(pipe, now, end, &mut take);
-        take(pipe.finish(end));
-    }
-    end.map(|()| pipe.ledger())
+    let ledger = course.finish(tail_milliseconds);
+    end.map(|()| ledger)
 }
 
-/// Lets the clock go from `now` to `then`, slot by slot.
-fn live(pipe: &mut Pipe, now: Timestamp, then: Timestamp, take: &mut impl FnMut(Snapshot)) {
-    let mut moment = now;
-    let mut lived = 0;
-    while moment < then && lived < SILENCE_MILLISECONDS_MAX {
-        let closes = Timestamp((moment.milliseconds() / SLOT_MILLISECONDS + 1) * SLOT_MILLISECONDS);
-        if closes > then {
-            return;
+/// A pipe on a virtual clock, which goes by what arrives and never back; every snapshot goes to `take`.
+pub struct Course<'a, T> {
+    /// The pipe, which takes what has just arrived.
+    pub pipe: &'a mut Pipe,
+    now: Option<Timestamp>,
+    take: T,
+}
+
+impl<'a, T: FnMut(Snapshot)> Course<'a, T> {
+    /// A clock that starts with the first arrival.
+    pub fn new(pipe: &'a mut Pipe, take: T) -> Self {
+        Self { pipe, now: None, take }
+    }
+
+    /// Lets the clock go to the moment of an arrival, slot by slot; answers what time it is then.
+    pub fn reach(&mut self, arrival: Timestamp) -> Timestamp {
+        let now = self.now.map_or(arrival, |now| now.max(arrival));
+        if let Some(before) = self.now {
+            self.live(before, now);
         }
-        lived += closes.since(moment);
-        moment = closes;
-        if let Some(snapshot) = pipe.tick(moment) {
-            take(snapshot);
+        self.now = Some(now);
+        now
+    }
+
+    /// Lets the clock run on, and ends the pipe; answers the sum of its ledgers.
+    pub fn finish(mut self, tail_milliseconds: u64) -> Ledger {
+        if let Some(now) = self.now {
+            let end = now.plus(tail_milliseconds);
+            self.live(now, end);
+            (self.take)(self.pipe.finish(end));
+        }
+        self.pipe.ledger()
+    }
+
+    fn live(&mut self, now: Timestamp, then: Timestamp) {
+        let mut moment = now;
+        let mut lived = 0;
+        while moment < then && lived < SILENCE_MILLISECONDS_MAX {
+            let closes = Timestamp((moment.milliseconds() / SLOT_MILLISECONDS + 1) * SLOT_MILLISECONDS);
+            if closes > then {
+                return;
+            }
+            lived += closes.since(moment);
+            moment = closes;
+            if let Some(snapshot) = self.pipe.tick(moment) {
+                (self.take)(snapshot);
+            }
         }
     }
 }

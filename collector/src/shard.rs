@@ -98,6 +98,20 @@ impl Pipe {
         }
     }
 
+    /// Takes flows that were decoded before, labels and all, at most [`ROWS_PER_DATAGRAM_MAX`]; they come from whom they came from then.
+    pub fn flows(&mut self, flows: &FlowBatch, now: Timestamp) {
+        for segment in flows.segments() {
+            let rows = flows.sampling_interval.iter().skip(segment.first).take(segment.rows);
+            let ledger = &mut self.exporters.observe(segment.origin.exporter, now).ledger;
+            ledger.records_sampling_unknown += rows.map(|interval| u64::from(*interval == 0)).sum::<u64>();
+            ledger.records_decoded += segment.rows as u64;
+        }
+        self.batch.append(flows);
+        if self.batch.rows() >= ROWS_COUNTED_AT {
+            self.count(now);
+        }
+    }
+
     /// Ends a burst: decodes what has waited for a template that came with it, and counts.
     pub fn settle(&mut self, now: Timestamp) {
         self.decoder.release(now, &mut self.exporters, &mut self.batch);
