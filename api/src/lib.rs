@@ -12,6 +12,7 @@ pub mod config;
 mod connections;
 pub mod decode;
 pub mod demo;
+pub mod engine;
 pub mod error;
 pub mod hindsight;
 pub mod input;

@@ -1,4 +1,4 @@
-//! `weir`: serves, decodes and replays captures, checks a configuration, manages tokens.
+//! `weir`: serves, decodes and replays captures, checks a configuration, manages tokens, is the engine of flows.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use api::backtest;
 use api::commands::{self, TokenCommand};
 use api::config::{self, Config};
 use api::decode;
+use api::engine::{self, EngineCommand};
 use api::replay;
 use api::serve;
 use schemas::time::Timestamp;
@@ -87,6 +88,11 @@ enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// The embedded store's engine
+    Engine {
+        #[command(subcommand)]
+        command: EngineCommand,
+    },
     /// Prints configurations
     Config {
         #[command(subcommand)]
@@ -125,6 +131,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Backtest { config, from, to } => backtest::run(&Config::load(Some(&config))?, from, to),
         Command::Check { config, notify } => commands::check(&config, notify),
         Command::Token { config, command } => commands::token(&Config::load(config.as_deref())?, command),
+        Command::Engine { command } => {
+            start_log();
+            engine::run(command)
+        }
         Command::Config { command: ConfigCommand::Default } => {
             print!("{}", config::DEFAULT);
             Ok(())

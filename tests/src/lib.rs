@@ -4,6 +4,7 @@
 
 pub mod capture;
 pub mod corpus;
+pub mod engine;
 pub mod exporters;
 pub mod flood;
 pub mod fuzz;
