@@ -67,7 +67,8 @@ impl Case {
     ) -> Option<Self> {
         let worst = *scan.worst()?;
         let first = scan.first.unwrap_or(worst.first());
-        let incident = blank(target, &worst, &limit, start_of(first), now);
+        let threshold = Threshold { metric: worst.metric, value: worst.single, source: limit.source };
+        let incident = Incident::of(Uuid::new_v4(), target.prefix, target.direction, threshold, start_of(first), now);
         let sum = track.ring.sum(first, track.ring.newest());
         let mut case = Self {
             incident,
@@ -267,47 +268,5 @@ fn evidence(crossing: &Crossing) -> Evidence {
         limit: crossing.limit,
         sampling_error: crossing.error,
         at: start_of(crossing.last + 1),
-    }
-}
-
-fn blank(target: Target, worst: &Crossing, limit: &Limit, started_at: Timestamp, now: Timestamp) -> Incident {
-    Incident {
-        uuid: Uuid::new_v4(),
-        node: None,
-        target: target.prefix,
-        direction: target.direction,
-        family: Family::Unknown,
-        subtype: None,
-        severity: Severity::Low,
-        status: IncidentStatus::Active,
-        confidence: 0,
-        started_at,
-        detected_at: now,
-        mitigated_at: None,
-        ended_at: None,
-        duration_sec: 0,
-        peak_pps: 0,
-        peak_bps: 0,
-        total_packets: 0,
-        total_octets: 0,
-        threshold: Threshold { metric: worst.metric, value: worst.single, source: limit.source },
-        baseline: None,
-        evidence: Vec::new(),
-        protocol_breakdown: std::collections::BTreeMap::new(),
-        tcp_flag_breakdown: None,
-        packet_length_histogram: None,
-        source_ip_count: None,
-        spoofing_detected: None,
-        top_src_ips: Vec::new(),
-        top_src_asns: None,
-        top_dst_ports: Vec::new(),
-        top_src_ports: Vec::new(),
-        geo_breakdown: None,
-        exporters: Vec::new(),
-        rules: Vec::new(),
-        pcaps: Vec::new(),
-        timeline: Vec::new(),
-        summary: String::new(),
-        note: None,
     }
 }

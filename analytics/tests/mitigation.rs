@@ -1,7 +1,7 @@
 //! The mitigator from incidents and wishes to commands and rules, on a clock of the test's own and without a speaker.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use analytics::Event;
 use analytics::config::{self, Mitigation};
@@ -42,45 +42,10 @@ fn mitigator(config: &Mitigation) -> Mitigator {
 }
 
 fn incident(number: u128, target: &str) -> Incident {
-    Incident {
-        uuid: Uuid::from_u128(number),
-        node: None,
-        target: target.parse().unwrap(),
-        direction: Direction::Incoming,
-        family: Family::UdpFlood,
-        subtype: None,
-        severity: Severity::High,
-        status: IncidentStatus::Active,
-        confidence: 90,
-        started_at: Timestamp(0),
-        detected_at: Timestamp(0),
-        mitigated_at: None,
-        ended_at: None,
-        duration_sec: 0,
-        peak_pps: 0,
-        peak_bps: 0,
-        total_packets: 0,
-        total_octets: 0,
-        threshold: Threshold { metric: Metric::PacketsPerSecond, value: 1.0, source: LimitSource::Static },
-        baseline: None,
-        evidence: Vec::new(),
-        protocol_breakdown: BTreeMap::new(),
-        tcp_flag_breakdown: None,
-        packet_length_histogram: None,
-        source_ip_count: None,
-        spoofing_detected: None,
-        top_src_ips: Vec::new(),
-        top_src_asns: None,
-        top_dst_ports: Vec::new(),
-        top_src_ports: Vec::new(),
-        geo_breakdown: None,
-        exporters: Vec::new(),
-        rules: Vec::new(),
-        pcaps: Vec::new(),
-        timeline: Vec::new(),
-        summary: String::new(),
-        note: None,
-    }
+    let threshold = Threshold { metric: Metric::PacketsPerSecond, value: 1.0, source: LimitSource::Static };
+    let [started_at, detected_at] = [Timestamp(0); 2];
+    let blank = Incident::of(Uuid::from_u128(number), target.parse().unwrap(), Direction::Incoming, threshold, started_at, detected_at);
+    Incident { family: Family::UdpFlood, severity: Severity::High, confidence: 90, ..blank }
 }
 
 fn opened(number: u128, target: &str) -> Event {

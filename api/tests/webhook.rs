@@ -59,45 +59,9 @@ fn next(requests: &Receiver<Request>) -> Request {
 }
 
 fn incident() -> Incident {
-    Incident {
-        uuid: Uuid::from_u128(7),
-        node: None,
-        target: "203.0.113.7".parse().unwrap(),
-        direction: Direction::Incoming,
-        family: Family::UdpFlood,
-        subtype: None,
-        severity: Severity::High,
-        status: IncidentStatus::Active,
-        confidence: 97,
-        started_at: START,
-        detected_at: START,
-        mitigated_at: None,
-        ended_at: None,
-        duration_sec: 0,
-        peak_pps: 1,
-        peak_bps: 1,
-        total_packets: 1,
-        total_octets: 1,
-        threshold: Threshold { metric: Metric::PacketsPerSecond, value: 1.0, source: LimitSource::Static },
-        baseline: None,
-        evidence: Vec::new(),
-        protocol_breakdown: BTreeMap::new(),
-        tcp_flag_breakdown: None,
-        packet_length_histogram: None,
-        source_ip_count: None,
-        spoofing_detected: None,
-        top_src_ips: Vec::new(),
-        top_src_asns: None,
-        top_dst_ports: Vec::new(),
-        top_src_ports: Vec::new(),
-        geo_breakdown: None,
-        exporters: Vec::new(),
-        rules: Vec::new(),
-        pcaps: Vec::new(),
-        timeline: Vec::new(),
-        summary: String::new(),
-        note: None,
-    }
+    let threshold = Threshold { metric: Metric::PacketsPerSecond, value: 1.0, source: LimitSource::Static };
+    let blank = Incident::of(Uuid::from_u128(7), "203.0.113.7".parse().unwrap(), Direction::Incoming, threshold, START, START);
+    Incident { family: Family::UdpFlood, severity: Severity::High, confidence: 97, ..blank }
 }
 
 #[test]

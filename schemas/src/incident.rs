@@ -299,3 +299,56 @@ pub struct Incident {
     /// A person's words on it.
     pub note: Option<String>,
 }
+
+impl Incident {
+    /// One of which nothing is known yet but that a limit was crossed: every other field is empty, and severity and family are the least.
+    #[must_use]
+    pub fn of(
+        uuid: Uuid,
+        target: Prefix,
+        direction: Direction,
+        threshold: Threshold,
+        started_at: Timestamp,
+        detected_at: Timestamp,
+    ) -> Self {
+        Self {
+            uuid,
+            node: None,
+            target,
+            direction,
+            family: Family::Unknown,
+            subtype: None,
+            severity: Severity::Low,
+            status: IncidentStatus::Active,
+            confidence: 0,
+            started_at,
+            detected_at,
+            mitigated_at: None,
+            ended_at: None,
+            duration_sec: 0,
+            peak_pps: 0,
+            peak_bps: 0,
+            total_packets: 0,
+            total_octets: 0,
+            threshold,
+            baseline: None,
+            evidence: Vec::new(),
+            protocol_breakdown: BTreeMap::new(),
+            tcp_flag_breakdown: None,
+            packet_length_histogram: None,
+            source_ip_count: None,
+            spoofing_detected: None,
+            top_src_ips: Vec::new(),
+            top_src_asns: None,
+            top_dst_ports: Vec::new(),
+            top_src_ports: Vec::new(),
+            geo_breakdown: None,
+            exporters: Vec::new(),
+            rules: Vec::new(),
+            pcaps: Vec::new(),
+            timeline: Vec::new(),
+            summary: String::new(),
+            note: None,
+        }
+    }
+}

@@ -133,12 +133,10 @@ mod tests {
     /// What comes behind the attack has few sources; the attack had a thousand.
     #[test]
     fn the_count_of_sources_is_the_largest_that_was_seen() {
-        let target = schemas::counter::Target { prefix: "203.0.113.7".parse().unwrap(), direction: Direction::Incoming };
-        let (metric, slots, last, error) = (schemas::incident::Metric::PacketsPerSecond, 1, 1, 0.0);
-        let crossing = crate::detect::window::Crossing { metric, slots, last, value: 2.0, limit: 1.0, single: 1.0, error };
-        let source = schemas::incident::LimitSource::Static;
-        let limit = crate::detect::limit::Limit { packets_per_second: 1.0, bits_per_second: 1.0, source };
-        let mut incident = crate::incident::blank(target, &crossing, &limit, Default::default(), Default::default());
+        let (metric, source) = (schemas::incident::Metric::PacketsPerSecond, schemas::incident::LimitSource::Static);
+        let threshold = schemas::incident::Threshold { metric, value: 1.0, source };
+        let (target, now) = ("203.0.113.7".parse().unwrap(), Default::default());
+        let mut incident = Incident::of(uuid::Uuid::nil(), target, Direction::Incoming, threshold, now, now);
         for peer_count in [1_000, 12] {
             fill(&mut incident, &Volume::default(), Some(&Detail { packets: 1, peer_count, ..Detail::default() }));
         }

@@ -14,44 +14,20 @@ use schemas::time::Timestamp;
 use crate::harness::{START, Server};
 
 pub(crate) fn incident(target: &str, started_at: Timestamp) -> Incident {
+    let threshold = Threshold { metric: Metric::PacketsPerSecond, value: 100_000.0, source: LimitSource::Static };
+    let (target, detected_at) = (target.parse().unwrap(), started_at.plus(400));
     Incident {
-        uuid: Uuid::new_v4(),
-        node: None,
-        target: target.parse().unwrap(),
-        direction: Direction::Incoming,
         family: Family::UdpFlood,
         subtype: Some("memcached_amplification".to_owned()),
         severity: Severity::High,
-        status: IncidentStatus::Active,
         confidence: 97,
-        started_at,
-        detected_at: started_at.plus(400),
-        mitigated_at: None,
-        ended_at: None,
-        duration_sec: 0,
         peak_pps: 2_450_000,
         peak_bps: 27_000_000_000,
         total_packets: 1,
         total_octets: 1_400,
-        threshold: Threshold { metric: Metric::PacketsPerSecond, value: 100_000.0, source: LimitSource::Static },
-        baseline: None,
-        evidence: Vec::new(),
         protocol_breakdown: BTreeMap::from([("udp".to_owned(), 1.0)]),
-        tcp_flag_breakdown: None,
-        packet_length_histogram: None,
-        source_ip_count: None,
-        spoofing_detected: None,
-        top_src_ips: Vec::new(),
-        top_src_asns: None,
-        top_dst_ports: Vec::new(),
-        top_src_ports: Vec::new(),
-        geo_breakdown: None,
-        exporters: Vec::new(),
-        rules: Vec::new(),
-        pcaps: Vec::new(),
-        timeline: Vec::new(),
         summary: "203.0.113.7 receives 24 times its limit.".to_owned(),
-        note: None,
+        ..Incident::of(Uuid::new_v4(), target, Direction::Incoming, threshold, started_at, detected_at)
     }
 }
 
