@@ -69,7 +69,7 @@ fn units(domain: &DomainReport) -> Units {
 #[cfg(test)]
 mod tests {
     use schemas::counter::{ExporterReport, SamplingSource};
-    use schemas::ledger::Ledger;
+    use schemas::ledger::{Ledger, StoreLedger};
     use schemas::time::Timestamp;
 
     use super::*;
@@ -89,7 +89,13 @@ mod tests {
             clock_offset_milliseconds: 0,
             interfaces: Vec::new(),
         };
-        ExporterReport { exporter: exporter.parse().unwrap(), ledger: Ledger::default(), last_seen: Timestamp(0), domains: vec![domain] }
+        ExporterReport {
+            exporter: exporter.parse().unwrap(),
+            ledger: Ledger::default(),
+            store: StoreLedger::default(),
+            last_seen: Timestamp(0),
+            domains: vec![domain],
+        }
     }
 
     fn seen_by(exporter: &str) -> Vec<(usize, Box<Detail>)> {

@@ -75,7 +75,8 @@ impl Pipe {
             tracing::warn!("networks is empty: every destination is watched, and no rule is ever announced");
         }
         let templates = Some(config.data_dir.join("templates.json"));
-        let (collector, snapshots) = Collector::start(&config.collector, &networks, &limits, templates).context("collector.receive")?;
+        let (collector, snapshots) =
+            Collector::start(&config.collector, &networks, &limits, templates, Vec::new()).context("collector.receive")?;
         metrics.collects(collector.metrics().to_vec());
         live.expect_shards(collector.metrics().len(), now);
 

@@ -43,7 +43,7 @@ impl Weir {
         let limits = Limits::of_hosts(Limit { packets_per_second: 100_000.0, bits_per_second: 1_000_000_000.0 });
         let process = std::process::id();
         let before = Thread::of(process, "");
-        let (collector, snapshots) = Collector::start(&config, &networks, &limits, None)?;
+        let (collector, snapshots) = Collector::start(&config, &networks, &limits, None, Vec::new())?;
         let address = *collector.addresses().first().context("the collector listens nowhere")?;
         measure::wait(PATIENCE, || Thread::of(process, "weir-shard").len() == 1);
         let shard = Thread::of(process, "weir-shard");

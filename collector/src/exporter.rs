@@ -6,6 +6,8 @@ use schemas::ledger::Ledger;
 use schemas::net::{Address, PrefixSet};
 use schemas::time::Timestamp;
 
+use crate::store::handover::Handed;
+
 /// How long one that has never sent a record keeps its place in a full table, and how long one that has.
 pub(crate) const IDLE_STRANGER_MILLISECONDS: u64 = 60_000;
 pub(crate) const IDLE_EXPORTER_MILLISECONDS: u64 = 3_600_000;
@@ -13,12 +15,20 @@ pub(crate) const IDLE_EXPORTER_MILLISECONDS: u64 = 3_600_000;
 const SEARCH_MILLISECONDS: u64 = 1_000;
 
 /// One sender of flow telemetry, as one shard sees it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Exporter {
     /// What came from it and what became of that.
     pub ledger: Ledger,
     /// When its last datagram arrived.
     pub last_seen: Timestamp,
+    /// Its records on their way to the store.
+    pub handed: Handed,
+}
+
+impl Exporter {
+    fn new(address: Address) -> Self {
+        Self { ledger: Ledger::default(), last_seen: Timestamp::default(), handed: Handed::new(address) }
+    }
 }
 
 /// The exporters of one shard.
@@ -34,6 +44,8 @@ pub struct Exporters {
     /// Datagrams of senders that are not allowed or over the bound; they get no entry, so that a spoofer costs no memory.
     /// And all that came from those that have gone.
     refused: Ledger,
+    /// Records of those that have gone, on their way to the store.
+    gone: Handed,
     searched: Timestamp,
 }
 
@@ -48,6 +60,7 @@ impl Exporters {
             allowed,
             exporters_max,
             refused: Ledger::default(),
+            gone: Handed::new(Address::default()),
             searched: Timestamp::default(),
         }
     }
@@ -79,6 +92,14 @@ impl Exporters {
         match self.find(exporter).and_then(|index| self.known.get_mut(index)) {
             Some((_, entry)) => &mut entry.ledger,
             None => &mut self.refused,
+        }
+    }
+
+    /// The records of an exporter on their way to the store.
+    pub(crate) fn handed(&mut self, exporter: Address) -> &mut Handed {
+        match self.find(exporter).and_then(|index| self.known.get_mut(index)) {
+            Some((_, entry)) => &mut entry.handed,
+            None => &mut self.gone,
         }
     }
 
@@ -122,7 +143,7 @@ impl Exporters {
     /// The entry of an exporter, made if there is none.
     fn entry(&mut self, exporter: Address) -> &mut Exporter {
         let index = self.find(exporter).unwrap_or_else(|| {
-            self.known.push((exporter, Exporter::default()));
+            self.known.push((exporter, Exporter::new(exporter)));
             self.index.insert(exporter, self.known.len() - 1);
             self.known.len() - 1
         });

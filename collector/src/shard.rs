@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
 use schemas::counter::{ExporterReport, SLOT_MILLISECONDS, Snapshot};
 use schemas::flow::FlowBatch;
-use schemas::ledger::Ledger;
+use schemas::ledger::{Ledger, StoreLedger};
 use schemas::limit::Limits;
 use schemas::net::PrefixSet;
 use schemas::time::Timestamp;
@@ -25,9 +25,12 @@ use crate::metrics::{BurstTimes, Metrics};
 use crate::receive::packet::{self, Frame, OBSERVER};
 use crate::receive::ring::Ring;
 use crate::receive::{Burst, Sources};
+use crate::store::handover::Handover;
 
 /// Rows that are decoded before they are counted: few enough to be still in the cache.
 const ROWS_COUNTED_AT: usize = 8_192;
+/// Most rows that are counted, and handed to the store, at once.
+pub const ROWS_COUNTED_MAX: usize = ROWS_COUNTED_AT + ROWS_PER_DATAGRAM_MAX;
 /// After fewer messages than this a shard lets more gather.
 const MESSAGES_WORTH_A_WAKE: usize = 16;
 /// How long a stop waits for templates that the control thread has yet to publish.
@@ -41,6 +44,8 @@ pub struct Pipe {
     batch: FlowBatch,
     enricher: Enricher,
     counter: Counter,
+    /// The way to the store; without one, records are counted and not kept.
+    store: Option<Handover>,
     /// When the next slot closes, and when the next second does.
     slot_ends: Timestamp,
     second_ends: Timestamp,
@@ -55,9 +60,10 @@ impl Pipe {
             shard,
             exporters: Exporters::new(allowed, config.receive.exporters_max),
             decoder: Decoder::new(&config.decode, templates),
-            batch: FlowBatch::with_capacity(ROWS_COUNTED_AT + ROWS_PER_DATAGRAM_MAX),
+            batch: FlowBatch::with_capacity(ROWS_COUNTED_MAX),
             enricher: Enricher::default(),
             counter: Counter::new(&config.count, networks, limits),
+            store: None,
             slot_ends: Timestamp::default(),
             second_ends: Timestamp::default(),
         }
@@ -67,6 +73,12 @@ impl Pipe {
     #[must_use]
     pub fn enriched(self, enricher: Enricher) -> Self {
         Self { enricher, ..self }
+    }
+
+    /// The same, with every record handed on to a store as well.
+    #[must_use]
+    pub fn stored(self, store: Option<Handover>) -> Self {
+        Self { store, ..self }
     }
 
     /// Holds targets to other limits from now on.
@@ -121,6 +133,9 @@ impl Pipe {
     fn count(&mut self, now: Timestamp) {
         self.enricher.enrich(&mut self.batch);
         self.counter.count(&self.batch, &mut self.exporters, now);
+        if let Some(store) = &mut self.store {
+            store.take(&self.batch, &mut self.exporters, now);
+        }
         self.batch.clear();
     }
 
@@ -135,6 +150,9 @@ impl Pipe {
         let closes_second = !is_open(self.second_ends, 1_000);
         (self.slot_ends, self.second_ends) = (ends(SLOT_MILLISECONDS), ends(1_000));
         self.settle(now);
+        if let Some(store) = &mut self.store {
+            store.tick(now);
+        }
         Some(self.snapshot(now, closes_second))
     }
 
@@ -142,6 +160,9 @@ impl Pipe {
     pub fn finish(&mut self, now: Timestamp) -> Snapshot {
         self.settle(now);
         self.decoder.finish(&mut self.exporters);
+        if let Some(store) = &mut self.store {
+            store.send();
+        }
         self.snapshot(now, true)
     }
 
@@ -149,14 +170,18 @@ impl Pipe {
         let mut snapshot = self.counter.tick(now);
         snapshot.shard = self.shard;
         if with_exporters {
+            let is_stored = self.store.is_some();
             let report = |(exporter, entry): (_, &crate::exporter::Exporter)| ExporterReport {
                 exporter,
                 ledger: entry.ledger,
+                store: if is_stored { entry.handed.ledger() } else { not_kept(&entry.ledger) },
                 last_seen: entry.last_seen,
                 domains: self.decoder.domains(exporter),
             };
             snapshot.exporters = self.exporters.iter().map(report).collect();
-            snapshot.ledger = Some(self.exporters.total());
+            let total = self.exporters.total();
+            snapshot.store = Some(self.store.as_ref().map_or_else(|| not_kept(&total), Handover::ledger));
+            snapshot.ledger = Some(total);
         }
         snapshot
     }
@@ -172,6 +197,11 @@ impl Pipe {
     pub fn slot_ends(&self) -> Timestamp {
         self.slot_ends
     }
+}
+
+/// Without a store.
+fn not_kept(ledger: &Ledger) -> StoreLedger {
+    StoreLedger { records_not_kept: ledger.records_decoded, ..StoreLedger::default() }
 }
 
 /// The limits that all shards hold targets to, for the operator to change while they run; cheap to clone.

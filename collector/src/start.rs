@@ -20,6 +20,7 @@ use crate::enrich::{Enricher, Enrichment};
 use crate::metrics::Metrics;
 use crate::receive::{self, ReceiveError};
 use crate::shard::{Pipe, Shard, SharedLimits};
+use crate::store::handover::Handover;
 
 /// Why the collector does not start.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +51,8 @@ pub struct Collector {
 impl Collector {
     /// Opens every source, then starts a thread for each shard; snapshots come out of the receiver.
     ///
-    /// Templates from before a restart are read from `templates`, and written there.
+    /// Templates from before a restart are read from `templates`, and written there. Each shard hands its records to one of
+    /// `stores`; a shard for which there is none keeps none.
     ///
     /// # Errors
     ///
@@ -60,6 +62,7 @@ impl Collector {
         networks: &PrefixSet,
         limits: &Limits,
         templates: Option<PathBuf>,
+        stores: Vec<Handover>,
     ) -> Result<(Self, Receiver<Snapshot>), StartError> {
         let count = config.receive.shards().max(1);
         // Before a socket is open: from then on, datagrams wait for whoever reads them.
@@ -76,6 +79,7 @@ impl Collector {
             limits: SharedLimits::new(limits.clone()),
             enrichment,
         };
+        let mut stores = stores.into_iter();
         for (number, (sources, metrics)) in all_sources.into_iter().zip(collector.metrics.clone()).enumerate() {
             if number == 0 {
                 for listener in sources.listeners() {
@@ -87,7 +91,8 @@ impl Collector {
             let gather = sources.gather(Duration::from_micros(config.receive.gather_microseconds));
             let shard = Shard {
                 pipe: Pipe::new(number, config, templates, networks.clone(), limits.clone())
-                    .enriched(Enricher::new(collector.enrichment.tables())),
+                    .enriched(Enricher::new(collector.enrichment.tables()))
+                    .stored(stores.next()),
                 sources,
                 limits: collector.limits.clone(),
                 snapshots: sender.clone(),

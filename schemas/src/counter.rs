@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::flow::Version;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, StoreLedger};
 use crate::net::{Address, Prefix};
 use crate::time::Timestamp;
 
@@ -156,6 +156,8 @@ pub struct ExporterReport {
     pub exporter: Address,
     /// The ledger of this exporter on this shard.
     pub ledger: Ledger,
+    /// What became of its records behind the counters.
+    pub store: StoreLedger,
     /// When a datagram was last heard.
     pub last_seen: Timestamp,
     /// One entry for every protocol and observation domain.
@@ -226,6 +228,8 @@ pub struct Snapshot {
     pub exporters: Vec<ExporterReport>,
     /// Sum of all exporters' ledgers, in the snapshots that close a second.
     pub ledger: Option<Ledger>,
+    /// What became of this shard's records behind the counters, in the snapshots that close a second.
+    pub store: Option<StoreLedger>,
     /// Datagrams that the kernel dropped at this shard's sockets, since the start (`SO_RXQ_OVFL`).
     pub kernel_drops: u64,
     /// Targets for which there was no room among the suspects, since the start.

@@ -80,7 +80,8 @@ macro_rules! columns {
                     $($name: vec![<$type>::default(); rows + GROUP_ROWS].into_boxed_slice(),)*
                     capacity: rows,
                     rows: 0,
-                    segments: Vec::with_capacity(256),
+                    // A segment has a row at least: so this never grows, and what is not needed is never touched.
+                    segments: Vec::with_capacity(rows),
                     written: ColumnSet::default(),
                     community_values: Vec::new(),
                     labels: Labels::with_capacity(rows + GROUP_ROWS),

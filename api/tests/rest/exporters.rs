@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use schemas::counter::{DomainReport, ExporterReport, SamplingSource, Snapshot};
 use schemas::flow::Version;
-use schemas::ledger::Ledger;
+use schemas::ledger::{Ledger, StoreLedger};
 use schemas::time::Timestamp;
 
 use crate::harness::{START, Server};
@@ -25,7 +25,13 @@ fn snapshot(shard: usize, exporter: &str, datagrams: u64, taken_at: Timestamp) -
         interfaces: vec![u32::try_from(shard).unwrap()],
     };
     let ledger = Ledger { datagrams_received: datagrams, records_decoded: datagrams * 10, lost_by_sequence: 1, ..Ledger::default() };
-    let report = ExporterReport { exporter: exporter.parse().unwrap(), ledger, last_seen: taken_at, domains: vec![domain] };
+    let report = ExporterReport {
+        exporter: exporter.parse().unwrap(),
+        ledger,
+        store: StoreLedger::default(),
+        last_seen: taken_at,
+        domains: vec![domain],
+    };
     Snapshot { shard, taken_at, exporters: vec![report], ledger: Some(ledger), ..Snapshot::default() }
 }
 

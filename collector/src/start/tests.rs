@@ -18,7 +18,7 @@ fn config() -> Config {
 }
 
 fn start(config: &Config) -> (Collector, Receiver<Snapshot>) {
-    Collector::start(config, &PrefixSet::default(), &limits(), None).unwrap()
+    Collector::start(config, &PrefixSet::default(), &limits(), None, Vec::new()).unwrap()
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_second_collector_on_the_same_port_is_told_who_has_it() {
     let (collector, _snapshots) = start(&config());
     let mut config = config();
     config.receive.netflow = collector.addresses().to_vec();
-    let error = Collector::start(&config, &PrefixSet::default(), &limits(), None).unwrap_err();
+    let error = Collector::start(&config, &PrefixSet::default(), &limits(), None, Vec::new()).unwrap_err();
     let StartError::Receive(ReceiveError::Listen(ListenError::InUse { holder: Some(holder), .. })) = &error else { panic!("{error}") };
     assert_eq!(holder.pid, std::process::id());
     assert_eq!(collector.stop().datagrams_received, 0);

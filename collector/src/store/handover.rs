@@ -1,0 +1,243 @@
+//! From a shard to the store: batches that are filled on one side and emptied on the other, and nobody waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use schemas::flow::FlowBatch;
+use schemas::ledger::StoreLedger;
+use schemas::net::Address;
+use schemas::time::Timestamp;
+
+use super::account::{Account, Charge, Charges, Fate};
+use super::config::Config;
+use crate::exporter::Exporters;
+
+/// Batches of each shard: one that is filled, one that is encoded, and two for a pause of the store.
+const PARCELS: usize = 4;
+
+/// Rows on their way, and whose they are.
+#[derive(Debug)]
+pub struct Parcel {
+    /// The rows.
+    pub batch: FlowBatch,
+    exporters: Vec<Charge>,
+    sum: Arc<Account>,
+    /// Where it is to be returned.
+    shard: usize,
+}
+
+impl Parcel {
+    /// Whose its records are.
+    #[must_use]
+    pub fn charges(&self) -> Charges {
+        Charges { exporters: self.exporters.as_slice().into(), sum: Arc::clone(&self.sum) }
+    }
+
+    fn clear(&mut self) {
+        self.batch.clear();
+        self.exporters.clear();
+    }
+}
+
+/// What a shard knows of one exporter's records on their way to the store.
+#[derive(Debug)]
+pub struct Handed {
+    account: Arc<Account>,
+    /// Records handed over since the start, those for which there was no room included.
+    records: u64,
+    dropped: u64,
+    /// The parcel that has a charge of this exporter, and the charge's place in it.
+    parcel: u64,
+    place: usize,
+}
+
+impl Handed {
+    /// Nothing yet of an exporter.
+    #[must_use]
+    pub fn new(exporter: Address) -> Self {
+        Self { account: Account::new(exporter), records: 0, dropped: 0, parcel: 0, place: 0 }
+    }
+
+    /// What became of the records; the rest of what was handed over waits.
+    #[must_use]
+    pub fn ledger(&self) -> StoreLedger {
+        let mut ledger = self.account.ledger();
+        ledger.records_dropped_by_queue += self.dropped;
+        // What became of them was read last, and only grows: so nothing can have become of more than was handed over.
+        ledger.records_waiting = u64::try_from(ledger.imbalance(self.records)).unwrap_or(0);
+        ledger
+    }
+}
+
+/// A shard's end: rows are appended to a batch of its own, which is exchanged for an empty one.
+#[derive(Debug)]
+pub struct Handover {
+    filling: Option<Parcel>,
+    /// Empty ones; the last that came back is filled next, so that few are ever touched.
+    spare: Vec<Parcel>,
+    emptied: Receiver<Parcel>,
+    filled: Sender<Parcel>,
+    /// All exporters together.
+    sum: Handed,
+    /// Number of the parcel that is filled, from 1.
+    number: u64,
+    began: Timestamp,
+    wait_milliseconds_max: u64,
+}
+
+impl Handover {
+    /// Takes over the rows of a batch, or counts them as dropped where no room has come back in time.
+    pub fn take(&mut self, batch: &FlowBatch, exporters: &mut Exporters, now: Timestamp) {
+        if batch.rows() == 0 {
+            return;
+        }
+        let fits = |parcel: &Parcel| {
+            let (own, new) = (&parcel.batch.labels, &batch.labels);
+            // A block's place numbers are looked up in one generation of the tables.
+            let is_same_generation = !own.are_written() || !new.are_written() || Arc::ptr_eq(own.places(), new.places());
+            parcel.batch.remaining() >= batch.rows() && is_same_generation
+        };
+        if self.filling.as_ref().is_some_and(|parcel| !fits(parcel)) {
+            self.send();
+        }
+        if self.filling.is_none() {
+            self.open(now);
+        }
+        let Some(parcel) = &mut self.filling else {
+            self.drop_rows(batch, exporters);
+            return;
+        };
+        parcel.batch.append(batch);
+        for segment in batch.segments() {
+            let rows = segment.rows as u64;
+            self.sum.records += rows;
+            let handed = exporters.handed(segment.origin.exporter);
+            handed.records += rows;
+            let is_known = handed.parcel == self.number;
+            let charge = if is_known { parcel.exporters.get_mut(handed.place) } else { None };
+            let records = u32::try_from(rows).unwrap_or(u32::MAX);
+            if let Some(charge) = charge {
+                charge.records += records;
+            } else {
+                (handed.parcel, handed.place) = (self.number, parcel.exporters.len());
+                parcel.exporters.push(Charge { account: Arc::clone(&handed.account), records });
+            }
+        }
+    }
+
+    /// Sends on what has waited for long enough.
+    pub fn tick(&mut self, now: Timestamp) {
+        // A clock that was set back sends as well: it cannot say how long it has been.
+        if self.filling.is_some() && (now.since(self.began) >= self.wait_milliseconds_max || now < self.began) {
+            self.send();
+        }
+    }
+
+    /// Sends on what is there.
+    pub fn send(&mut self) {
+        let Some(parcel) = self.filling.take() else {
+            return;
+        };
+        // There is room for all parcels that there are: only a store that has ended takes none.
+        if let Err(error) = self.filled.try_send(parcel) {
+            let mut parcel = error.into_inner();
+            parcel.charges().turn(Fate::Waiting, Fate::DroppedByQueue);
+            parcel.clear();
+            self.spare.push(parcel);
+        }
+    }
+
+    /// What became of all records that this shard handed over.
+    #[must_use]
+    pub fn ledger(&self) -> StoreLedger {
+        self.sum.ledger()
+    }
+
+    fn open(&mut self, now: Timestamp) {
+        self.spare.extend(self.emptied.try_iter());
+        self.filling = self.spare.pop();
+        (self.number, self.began) = (self.number + 1, now);
+    }
+
+    #[cold]
+    fn drop_rows(&mut self, batch: &FlowBatch, exporters: &mut Exporters) {
+        for segment in batch.segments() {
+            for handed in [exporters.handed(segment.origin.exporter), &mut self.sum] {
+                handed.records += segment.rows as u64;
+                handed.dropped += segment.rows as u64;
+            }
+        }
+    }
+}
+
+/// The store's end: filled batches of all shards.
+#[derive(Debug)]
+pub struct Intake {
+    filled: Receiver<Parcel>,
+    emptied: Vec<Sender<Parcel>>,
+}
+
+/// Why no batch has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quiet {
+    /// None is filled for now.
+    Silence,
+    /// All shards have ended.
+    End,
+}
+
+impl Intake {
+    /// Waits for a filled batch.
+    ///
+    /// # Errors
+    ///
+    /// [`Quiet`] if none comes.
+    pub fn next(&self, wait: Duration) -> Result<Parcel, Quiet> {
+        self.filled.recv_timeout(wait).map_err(|error| match error {
+            RecvTimeoutError::Timeout => Quiet::Silence,
+            RecvTimeoutError::Disconnected => Quiet::End,
+        })
+    }
+
+    /// Gives a batch back to its shard, emptied.
+    pub fn give_back(&self, mut parcel: Parcel) {
+        parcel.clear();
+        if let Some(sender) = self.emptied.get(parcel.shard) {
+            // A shard that has ended needs none.
+            drop(sender.try_send(parcel));
+        }
+    }
+}
+
+/// An end for each shard, and the store's.
+///
+/// A batch has room for its share of `batch_rows_max` and for at least `rows_min` rows.
+#[must_use]
+pub fn handovers(config: &Config, shards: usize, rows_min: usize) -> (Vec<Handover>, Intake) {
+    let (filled_sender, filled) = bounded(PARCELS * shards);
+    let (mut handovers, mut emptied_senders) = (Vec::with_capacity(shards), Vec::with_capacity(shards));
+    let rows = (config.batch_rows_max / shards.max(1)).max(rows_min);
+    for shard in 0..shards {
+        let (sender, emptied) = bounded(PARCELS);
+        let sum = Handed::new(Address::default());
+        let parcel =
+            || Parcel { batch: FlowBatch::with_capacity(rows), exporters: Vec::with_capacity(64), sum: Arc::clone(&sum.account), shard };
+        let spare = std::iter::repeat_with(parcel).take(PARCELS).collect();
+        emptied_senders.push(sender);
+        handovers.push(Handover {
+            filling: None,
+            spare,
+            emptied,
+            filled: filled_sender.clone(),
+            sum,
+            number: 0,
+            began: Timestamp::default(),
+            wait_milliseconds_max: config.wait_milliseconds_max,
+        });
+    }
+    (handovers, Intake { filled, emptied: emptied_senders })
+}
+
+#[cfg(test)]
+mod tests;
