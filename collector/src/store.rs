@@ -6,5 +6,7 @@ pub mod engine;
 pub mod handover;
 pub mod link;
 pub mod names;
+pub mod recovered;
 pub mod schema;
+pub mod spool;
 pub mod statement;
