@@ -1,0 +1,56 @@
+//! The order of blocks, wherever they wait.
+
+use schemas::net::Address;
+
+use super::super::account::{Account, Charge};
+use super::super::config::Spool as SpoolConfig;
+use super::super::recovered::Recovered;
+use super::*;
+
+/// Room for two blocks in memory and so many on disk, each block being a number.
+fn queue(folder: &std::path::Path, blocks_max: u64) -> Queue {
+    let config = Config { queue_octets_max: 2, spool: SpoolConfig { blocks_max, ..SpoolConfig::default() }, ..Config::default() };
+    let (spool, _) = Spool::open(folder, &config.spool, &Recovered::default());
+    Queue::new(&config, spool, Arc::default())
+}
+
+fn push(queue: &Queue, number: u8, account: &Arc<Account>) {
+    let exporters = [Charge { account: Arc::clone(account), records: 1 }].into();
+    queue.push(vec![number].into(), Charges { exporters, sum: Account::new(Address::default()) });
+}
+
+/// The engine takes everything that waits.
+fn drain(queue: &Queue) -> Vec<u8> {
+    let mut numbers = Vec::new();
+    while let Next::Insert(block) = queue.next() {
+        numbers.extend_from_slice(&block.octets);
+        queue.acknowledged(&block);
+    }
+    numbers
+}
+
+#[test]
+fn the_oldest_goes_first_whether_it_waits_in_memory_or_on_disk() {
+    let folder = std::env::temp_dir().join(format!("weir-queue-{}", Uuid::new_v4()));
+    let (queue, account) = (queue(&folder, 2), Account::new(Address::from_v4(1)));
+    // 0 and 1 in memory, 2 and 3 on disk, 4 finds room nowhere.
+    (0..5).for_each(|number| push(&queue, number, &account));
+    let ledger = account.ledger();
+    assert_eq!((ledger.records_spooled, ledger.records_dropped_by_spool), (2, 1));
+    // One is stored; the other cannot go to the disk, which is full, and stays before those on it.
+    let Next::Insert(block) = queue.next() else { panic!() };
+    queue.acknowledged(&block);
+    queue.retreat();
+    push(&queue, 5, &account);
+    assert_eq!(drain(&queue), [1, 2, 3, 5]);
+    // The spool is empty and the engine answers: what is new waits in memory again.
+    push(&queue, 6, &account);
+    assert_eq!(account.ledger().records_spooled, 0);
+    // The engine goes away: what is in memory goes to disk, and nothing is left in memory for a crash to take.
+    queue.retreat();
+    push(&queue, 7, &account);
+    assert_eq!(account.ledger().records_spooled, 2);
+    assert_eq!(drain(&queue), [6, 7]);
+    assert_eq!(account.ledger().records_stored, 7);
+    std::fs::remove_dir_all(folder).unwrap();
+}

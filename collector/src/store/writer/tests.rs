@@ -1,0 +1,321 @@
+//! The store's threads against an engine that is played by a small HTTP server: it goes away, is slow, refuses, forgets to answer.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use schemas::counter::SamplingSource;
+use schemas::flow::{Column, ColumnSet, Origin, Version};
+use schemas::ledger::StoreLedger;
+use schemas::net::PrefixSet;
+use schemas::time::Timestamp;
+use uuid::Uuid;
+
+use super::*;
+use crate::exporter::Exporters;
+use crate::store::link::Endpoint;
+
+const EXPORTER: Address = Address::from_v4(1);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How the engine behaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mood {
+    #[default]
+    Well,
+    /// 500 with a code by which the moment is wrong.
+    OutOfMemory,
+    /// It stores the block and then fails to say so.
+    Forgetful,
+    /// 400 with a code by which the block is wrong.
+    Strict,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    mood: Mood,
+    /// Each block once, in the order of their arrival.
+    blocks: Vec<(String, Vec<u8>)>,
+    requests: usize,
+}
+
+#[derive(Clone, Default)]
+struct Engine(Arc<Mutex<Tables>>);
+
+impl Engine {
+    fn start() -> (Self, Link) {
+        let engine = Self::default();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let router = axum::Router::new().fallback(insert_of).with_state(engine.clone()).layer(axum::extract::DefaultBodyLimit::disable());
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                sender.send(listener.local_addr().unwrap()).unwrap();
+                axum::serve(listener, router).await.unwrap();
+            });
+        });
+        let link = Link::away("not yet");
+        link.set_up(Endpoint {
+            url: format!("http://{}", receiver.recv().unwrap()),
+            user: String::new(),
+            password: String::new(),
+            database: "weir".to_owned(),
+            is_remote: false,
+        });
+        (engine, link)
+    }
+
+    fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, mood: Mood) {
+        self.tables().mood = mood;
+    }
+
+    /// The ports of all rows that it has.
+    fn rows(&self) -> Vec<u16> {
+        self.tables().blocks.iter().flat_map(|(_, octets)| octets.chunks(2).map(|port| u16::from_le_bytes([port[0], port[1]]))).collect()
+    }
+}
+
+async fn insert_of(
+    State(engine): State<Engine>,
+    Query(parameters): Query<HashMap<String, String>>,
+    body: bytes::Bytes,
+) -> (StatusCode, &'static str) {
+    let mut tables = engine.tables();
+    tables.requests += 1;
+    let id = parameters["insert_deduplication_token"].clone();
+    let mood = tables.mood;
+    if matches!(mood, Mood::Well | Mood::Forgetful) && !tables.blocks.iter().any(|(known, _)| *known == id) {
+        tables.blocks.push((id, body.to_vec()));
+    }
+    match mood {
+        Mood::Well => (StatusCode::OK, ""),
+        Mood::OutOfMemory => (StatusCode::INTERNAL_SERVER_ERROR, "Code: 241. DB::Exception: memory limit exceeded"),
+        Mood::Forgetful => (StatusCode::BAD_GATEWAY, "the connection was lost"),
+        Mood::Strict => (StatusCode::BAD_REQUEST, "Code: 16. DB::Exception: no such column"),
+    }
+}
+
+struct Ports;
+
+impl Encode for Ports {
+    fn encode(&mut self, batch: &FlowBatch) -> Vec<u8> {
+        batch.source_port[..batch.rows()].iter().flat_map(|port| port.to_le_bytes()).collect()
+    }
+}
+
+/// A store with one shard, which is played by the test.
+struct Shard {
+    store: Option<Store>,
+    handover: Option<Handover>,
+    exporters: Exporters,
+    /// The port of the first row, and of the next.
+    first: u16,
+    sent: u16,
+}
+
+impl Shard {
+    fn start(folder: &Folder, config: &Config, link: &Link) -> Self {
+        let statement = Insert { statement: "INSERT INTO flows FORMAT Native".to_owned(), settings: Vec::new() };
+        let (store, mut handovers) = Store::start(config, &folder.0, 1, link.clone(), Box::new(Ports), statement).unwrap();
+        let mut exporters = Exporters::new(PrefixSet::default(), 10);
+        exporters.admit(EXPORTER, Timestamp(0)).unwrap();
+        Self { store: Some(store), handover: handovers.pop(), exporters, first: 0, sent: 0 }
+    }
+
+    /// Hands over blocks of 10 rows each, whose ports go on from the last.
+    fn send(&mut self, blocks: usize) {
+        for _ in 0..blocks {
+            let mut batch = FlowBatch::with_capacity(10);
+            for row in 0..10 {
+                batch.source_port[row] = self.sent;
+                self.sent += 1;
+            }
+            let present = ColumnSet::of(&[Column::SourcePort]);
+            batch.commit(10, Origin { present, ..origin() });
+            let handover = self.handover.as_mut().unwrap();
+            handover.take(&batch, &mut self.exporters, Timestamp(0));
+            handover.send();
+            // Never more on the way than there are batches.
+            let metrics = self.store.as_ref().unwrap().status().metrics();
+            wait(|| {
+                metrics
+                    .counts()
+                    .iter()
+                    .any(|count| *count == ("weir_collector_store_rows_encoded_total", None, (self.sent - self.first).into()))
+            });
+        }
+    }
+
+    fn ledger(&mut self) -> StoreLedger {
+        self.exporters.handed(EXPORTER).ledger()
+    }
+
+    fn wait_for(&mut self, what: impl Fn(&StoreLedger) -> bool) -> StoreLedger {
+        let began = Instant::now();
+        loop {
+            let ledger = self.ledger();
+            assert_eq!(ledger.imbalance(self.sent.into()), 0, "at any moment: {ledger:?}");
+            if what(&ledger) {
+                return ledger;
+            }
+            assert!(began.elapsed() < PATIENCE, "{ledger:?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The shard ends, then the store; the folder stays for the next.
+    fn stop(&mut self) -> StoreLedger {
+        self.handover = None;
+        self.store.take().unwrap().stop();
+        self.ledger()
+    }
+}
+
+/// A folder that goes with its handle.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("weir-store-{}", Uuid::new_v4())))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+fn wait(mut until: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !until() {
+        assert!(began.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn origin() -> Origin {
+    Origin {
+        exporter: EXPORTER,
+        source_port: 1,
+        version: Version::Netflow5,
+        observation_domain_id: 0,
+        template_id: 0,
+        arrival_milliseconds: 0,
+        export_milliseconds: 0,
+        clock_offset_milliseconds: 0,
+        time_resolution_milliseconds: 1,
+        sampling_source: SamplingSource::Unknown,
+        present: ColumnSet::default(),
+        derived: ColumnSet::default(),
+    }
+}
+
+/// Whether the engine has each of the first rows once, and in order.
+fn has_all(engine: &Engine, rows: u16) -> bool {
+    engine.rows() == (0..rows).collect::<Vec<_>>()
+}
+
+#[test]
+fn every_row_is_stored_once_and_in_order() {
+    let ((engine, link), folder) = (Engine::start(), Folder::new());
+    let mut shard = Shard::start(&folder, &Config::default(), &link);
+    shard.send(5);
+    let ledger = shard.wait_for(|ledger| ledger.records_stored == 50);
+    assert_eq!((ledger.blocks_stored, ledger.blocks_retried, has_all(&engine, 50)), (5, 0, true));
+    shard.send(1);
+    // What waits in memory at a stop is stored before the end.
+    assert_eq!(shard.stop().records_stored, 60);
+    assert!(!folder.0.exists(), "nothing was on disk");
+}
+
+#[test]
+fn an_engine_without_memory_gets_everything_later_in_order_and_by_way_of_the_disk() {
+    let ((engine, link), folder) = (Engine::start(), Folder::new());
+    engine.set(Mood::OutOfMemory);
+    let mut shard = Shard::start(&folder, &Config::default(), &link);
+    shard.send(5);
+    let ledger = shard.wait_for(|ledger| ledger.records_spooled == 50 && ledger.blocks_retried > 0);
+    assert_eq!(ledger.records_stored, 0);
+    assert!(shard.store.as_ref().unwrap().status().metrics().away().unwrap().1.contains("memory limit"));
+    engine.set(Mood::Well);
+    shard.send(1);
+    shard.wait_for(|ledger| ledger.records_stored == 60);
+    assert!(has_all(&engine, 60));
+    shard.stop();
+}
+
+/// The block is there already when it comes again: only its id tells.
+#[test]
+fn a_block_whose_acknowledgement_was_lost_is_stored_once() {
+    let ((engine, link), folder) = (Engine::start(), Folder::new());
+    engine.set(Mood::Forgetful);
+    let mut shard = Shard::start(&folder, &Config::default(), &link);
+    shard.send(2);
+    shard.wait_for(|ledger| ledger.blocks_retried >= 2);
+    engine.set(Mood::Well);
+    shard.wait_for(|ledger| ledger.records_stored == 20);
+    assert!(has_all(&engine, 20) && engine.tables().requests > 2);
+    shard.stop();
+}
+
+#[test]
+fn what_is_on_disk_at_the_end_is_stored_after_the_next_start_before_what_is_new() {
+    let ((engine, link), folder) = (Engine::start(), Folder::new());
+    let mut shard = Shard::start(&folder, &Config::default(), &Link::away("the engine is not there"));
+    shard.send(3);
+    let ledger = shard.stop();
+    assert_eq!((ledger.records_spooled, ledger.records_stored, ledger.imbalance(30)), (30, 0, 0));
+
+    let mut next = Shard::start(&folder, &Config::default(), &link);
+    (next.first, next.sent) = (30, 30);
+    next.send(1);
+    let status = next.store.as_ref().unwrap().status().clone();
+    wait(|| next.ledger().records_stored == 10);
+    let ledger = status.recovered();
+    assert_eq!((ledger.records_recovered, ledger.records_stored, ledger.imbalance(0)), (30, 30, 0));
+    assert_eq!(status.recovered_of(EXPORTER), ledger);
+    assert!(has_all(&engine, 40));
+    next.stop();
+}
+
+#[test]
+fn a_block_that_the_engine_refuses_is_set_aside_and_those_behind_it_are_stored() {
+    let ((engine, link), folder) = (Engine::start(), Folder::new());
+    engine.set(Mood::Strict);
+    let mut shard = Shard::start(&folder, &Config::default(), &link);
+    shard.send(1);
+    shard.wait_for(|ledger| ledger.records_dropped_by_engine == 10);
+    engine.set(Mood::Well);
+    shard.send(1);
+    shard.wait_for(|ledger| ledger.records_stored == 10);
+    assert_eq!(engine.rows(), (10..20).collect::<Vec<_>>());
+    let kept: Vec<_> = fs::read_dir(folder.0.join("refused")).unwrap().collect();
+    assert_eq!(kept.len(), 1);
+    shard.stop();
+}
+
+/// A block of 10 rows has 20 octets: the queue holds two, and the spool none.
+#[test]
+fn without_a_spool_what_the_queue_does_not_hold_is_lost_and_counted() {
+    let ((engine, link), folder) = (Engine::start(), Folder::new());
+    let mut config = Config { queue_octets_max: 40, ..Config::default() };
+    config.spool.octets_max = 0;
+    engine.set(Mood::OutOfMemory);
+    let mut shard = Shard::start(&folder, &config, &link);
+    shard.send(5);
+    let ledger = shard.wait_for(|ledger| ledger.records_dropped_by_spool == 30);
+    assert_eq!(ledger.records_waiting, 20);
+    engine.set(Mood::Well);
+    shard.wait_for(|ledger| ledger.records_stored == 20);
+    assert!(has_all(&engine, 20));
+    shard.stop();
+}
