@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use schemas::flow::FlowBatch;
 use schemas::ledger::StoreLedger;
 use schemas::net::Address;
@@ -34,7 +35,7 @@ const STOP_WAIT: Duration = Duration::from_secs(5);
 /// Makes the octets that the engine reads of a batch.
 pub trait Encode: Send {
     /// A block in the format of the insert.
-    fn encode(&mut self, batch: &FlowBatch) -> Vec<u8>;
+    fn encode(&mut self, batch: &FlowBatch) -> Bytes;
 }
 
 /// The running store; ends when all shards have let go of their handovers.
@@ -136,7 +137,7 @@ fn make_blocks(intake: &Intake, mut encode: Box<dyn Encode>, queue: &Queue, metr
                 let charges = parcel.charges();
                 // The shard has its batch back before the disk is touched.
                 intake.give_back(parcel);
-                queue.push(octets.into(), charges);
+                queue.push(octets, charges);
             }
             Err(Quiet::Silence) => {}
             Err(Quiet::End) => break,

@@ -106,8 +106,8 @@ async fn insert_of(
 struct Ports;
 
 impl Encode for Ports {
-    fn encode(&mut self, batch: &FlowBatch) -> Vec<u8> {
-        batch.source_port[..batch.rows()].iter().flat_map(|port| port.to_le_bytes()).collect()
+    fn encode(&mut self, batch: &FlowBatch) -> Bytes {
+        batch.source_port[..batch.rows()].iter().flat_map(|port| port.to_le_bytes()).collect::<Vec<_>>().into()
     }
 }
 
