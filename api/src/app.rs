@@ -14,6 +14,7 @@ use crate::config;
 use crate::limit::Limits;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::query::ask::Desk;
 use crate::state::State;
 
 /// The parts behind the REST API.
@@ -33,6 +34,8 @@ pub struct App {
     pub analysis: Analysis,
     /// The way to every flow.
     pub store: Link,
+    /// Who asks it.
+    pub desk: Desk,
     /// Rate limits.
     pub limits: Limits,
     /// The time.
@@ -52,6 +55,8 @@ impl App {
         (mitigation, analysis, store): (Handle, Analysis, Link),
         clock: Clock,
     ) -> Self {
-        Self { config, state, live, metrics, mitigation, analysis, store, limits: Limits::default(), clock, flights: DashMap::new() }
+        let desk = Desk::new(store.clone(), config.api.query.clone());
+        let limits = Limits::default();
+        Self { config, state, live, metrics, mitigation, analysis, store, desk, limits, clock, flights: DashMap::new() }
     }
 }

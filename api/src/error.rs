@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::query::ask::AskError;
 use crate::state::StateError;
 
 /// Seconds after which a client may try again when a part is away.
@@ -80,6 +81,9 @@ pub enum ApiError {
     /// Too many requests.
     #[error("too many requests, try again in {0} s")]
     RateLimited(u64),
+    /// A query would cost more than it may.
+    #[error("{0}")]
+    QueryLimit(String),
     /// A part is away for now.
     #[error("{0}")]
     Unavailable(String),
@@ -114,6 +118,7 @@ impl ApiError {
             Self::PayloadTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::QueryLimit(_) => (StatusCode::UNPROCESSABLE_ENTITY, "query_limit"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
@@ -127,13 +132,13 @@ impl ApiError {
     }
 }
 
-/// `field: message; field: message`, a fault without a field as its message alone.
+/// `field: message; field: message`, a fault without a field as its message alone, and of a message with a picture its first line.
 fn one_line(faults: &[Fault]) -> String {
-    let texts: Vec<String> = faults
-        .iter()
-        .map(|fault| if fault.field.is_empty() { fault.message.clone() } else { format!("{}: {}", fault.field, fault.message) })
-        .collect();
-    texts.join("; ")
+    let text = |fault: &Fault| {
+        let first = fault.message.lines().next().unwrap_or("");
+        if fault.field.is_empty() { first.to_owned() } else { format!("{}: {first}", fault.field) }
+    };
+    faults.iter().map(text).collect::<Vec<_>>().join("; ")
 }
 
 impl IntoResponse for ApiError {
@@ -170,6 +175,20 @@ impl From<StateError> for ApiError {
                 _ => Self::Internal,
             },
             _ => Self::Internal,
+        }
+    }
+}
+
+/// A store that is away or busy is a transient fault; a query that costs too much is the client's.
+impl From<AskError> for ApiError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Away(_) | AskError::Busy(_) | AskError::Memory => Self::Unavailable(error.to_string()),
+            AskError::Limit { .. } => Self::QueryLimit(error.to_string()),
+            AskError::Refused(_) => {
+                tracing::error!(%error, "a request failed at the store");
+                Self::Internal
+            }
         }
     }
 }

@@ -2,13 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod ask;
 pub mod compile;
 pub mod dimension;
 pub mod fault;
 pub mod filter;
+pub mod level;
 pub mod lexer;
+pub mod names;
 pub mod parser;
+pub mod question;
+pub mod records;
 pub mod value;
+pub mod volume;
+pub mod window;
 
 /// How large a filter may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +52,8 @@ pub struct Config {
     pub concurrent_max: usize,
     /// How long a query waits for its turn.
     pub wait_milliseconds_max: u64,
+    /// Points of a chart whose step is asked for.
+    pub points_max: u64,
     /// Flows of one CSV or Parquet answer.
     pub export_rows_max: u64,
     /// Octets of a filter's text.
@@ -64,8 +73,9 @@ impl Default for Config {
             memory_octets_max: 536_870_912,
             rows_read_max: 10_000_000_000,
             rows_result_max: 1_000_000,
-            concurrent_max: 4,
+            concurrent_max: 3,
             wait_milliseconds_max: 5_000,
+            points_max: 10_000,
             export_rows_max: 1_000_000,
             filter_octets_max: 8_192,
             filter_depth_max: 32,
@@ -96,6 +106,7 @@ impl Config {
             ("api.query.rows_read_max", self.rows_read_max),
             ("api.query.rows_result_max", self.rows_result_max),
             ("api.query.concurrent_max", count(self.concurrent_max)),
+            ("api.query.points_max", self.points_max),
             ("api.query.export_rows_max", self.export_rows_max),
             ("api.query.filter_octets_max", count(self.filter_octets_max)),
             ("api.query.filter_depth_max", count(self.filter_depth_max)),

@@ -43,6 +43,8 @@ pub enum Answer {
     Raw(StatusCode, String),
     /// 200 with a document of another media type.
     Document(&'static str, Vec<u8>),
+    /// 200 with a document of another media type, under this file name, as it comes.
+    Stream(&'static str, String, Body),
     /// Nothing: 204.
     Nothing,
 }
@@ -63,6 +65,10 @@ impl Answer {
     fn response(self) -> Response {
         match self {
             Self::Document(media_type, octets) => ([(header::CONTENT_TYPE, media_type)], octets).into_response(),
+            Self::Stream(media_type, file, body) => {
+                let disposition = format!("attachment; filename=\"{file}\"");
+                ([(header::CONTENT_TYPE, media_type.to_owned()), (header::CONTENT_DISPOSITION, disposition)], body).into_response()
+            }
             other => json_response(other.parts(), false),
         }
     }
@@ -76,7 +82,8 @@ impl Answer {
             Self::Json(status, other) => (status, other.to_string()),
             Self::Raw(status, text) => (status, text),
             Self::Document(_, octets) => (StatusCode::OK, String::from_utf8_lossy(&octets).into_owned()),
-            Self::Nothing => (StatusCode::NO_CONTENT, String::new()),
+            // Streams answer to GET, which is never replayed.
+            Self::Stream(..) | Self::Nothing => (StatusCode::NO_CONTENT, String::new()),
         }
     }
 }
@@ -94,6 +101,8 @@ pub struct Call {
     pub query: Query,
     /// The fields of the body; `None` where the method has none.
     form: Option<Form>,
+    /// The media types that the client takes; empty if it does not say.
+    pub accept: String,
     /// When it came.
     pub now: Timestamp,
 }
@@ -194,22 +203,39 @@ async fn handle(app: Arc<App>, route: Route, peer: SocketAddr, request: Request)
     let started = Instant::now();
     let metrics = Arc::clone(&app.metrics);
     // A task of its own: a client that goes away does not stop a write half-way, and a panic ends as a 500.
-    let answered = tokio::spawn(async move {
-        let mut standing = None;
-        let outcome = respond(&app, route, peer, request, &mut standing).await;
-        let mut response = outcome.unwrap_or_else(|error| {
-            tracing::debug!(route = route.path, %error, "a request was refused");
-            error.into_response()
-        });
-        finish(&mut response, standing);
-        response
-    });
-    let response = answered.await.unwrap_or_else(|error| {
+    let mut answered = Task {
+        is_read: route.method == MethodFilter::GET,
+        task: tokio::spawn(async move {
+            let mut standing = None;
+            let outcome = respond(&app, route, peer, request, &mut standing).await;
+            let mut response = outcome.unwrap_or_else(|error| {
+                tracing::debug!(route = route.path, %error, "a request was refused");
+                error.into_response()
+            });
+            finish(&mut response, standing);
+            response
+        }),
+    };
+    let response = (&mut answered.task).await.unwrap_or_else(|error| {
         tracing::error!(route = route.path, %error, "a request handler failed");
         ApiError::Internal.into_response()
     });
     metrics.request(route.path, response.status().as_u16(), started.elapsed());
     response
+}
+
+/// A request that is being answered: what it only reads is read no further when its client goes away.
+struct Task {
+    task: tokio::task::JoinHandle<Response>,
+    is_read: bool,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if self.is_read {
+            self.task.abort();
+        }
+    }
 }
 
 fn finish(response: &mut Response, standing: Option<Standing>) {
@@ -235,9 +261,10 @@ async fn respond(
     let path = path_parameters(&mut parts).await;
     let octets = if route.has_body() { read_body(app, &parts, body).await? } else { Vec::new() };
     let idempotency_key = if route.method == MethodFilter::POST { idempotency_key(&parts)? } else { None };
+    let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
     let form = || if route.has_body() { Form::read(&parts.headers, &octets).map(Some) } else { Ok(None) };
     let (Some(key), Some(first_caller)) = (idempotency_key, caller.clone()) else {
-        let call = Call { app: Arc::clone(app), caller, path, query, form: form()?, now };
+        let call = Call { app: Arc::clone(app), caller, path, query, form: form()?, accept, now };
         return (route.handler)(call).await.map(Answer::response);
     };
     let request_hash = Sha256::new()
@@ -251,7 +278,7 @@ async fn respond(
     let flight = Arc::clone(&*app.flights.entry((first_caller.token, key.clone())).or_default());
     let _landed = flight.lock().await;
     let run = async {
-        let call = Call { app: Arc::clone(app), caller, path, query, form: form()?, now };
+        let call = Call { app: Arc::clone(app), caller, path, query, form: form()?, accept, now };
         (route.handler)(call).await
     };
     let outcome = first_answer(app, &first_caller, &key, request_hash, now, run).await;

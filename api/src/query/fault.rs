@@ -14,7 +14,7 @@ pub struct FilterError {
     /// The character of the line, from 1.
     pub column: usize,
     /// What is wrong.
-    pub fault: FilterFault,
+    pub fault: Box<FilterFault>,
     /// The line, and below it a caret for every character at fault.
     pub picture: String,
 }
@@ -125,7 +125,7 @@ impl FilterError {
         let right: String = after.split('\n').next().unwrap_or("").chars().take(20).map(clean).collect();
         let width = text.get(offset..span.end.max(offset)).map_or(1, |part| part.chars().count()).clamp(1, right.chars().count().max(1));
         let picture = format!("{left}{right}\n{}{}", " ".repeat(left.chars().count()), "^".repeat(width));
-        Self { offset, line, column, fault, picture }
+        Self { offset, line, column, fault: Box::new(fault), picture }
     }
 }
 

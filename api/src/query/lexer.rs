@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn what_means_nothing_is_named_with_its_place() {
         assert_eq!(tokens("a = ; drop").unwrap_err().column, 5);
-        assert_eq!(tokens("a = 'open").unwrap_err().fault, FilterFault::Unclosed);
-        assert_eq!(tokens("ä").unwrap_err().fault, FilterFault::Character(Shown('ä')));
+        assert_eq!(tokens("a = 'open").unwrap_err().fault.as_ref(), &FilterFault::Unclosed);
+        assert_eq!(tokens("ä").unwrap_err().fault.as_ref(), &FilterFault::Character(Shown('ä')));
     }
 }

@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(fault("src_address < 10.0.0.1").column, 13);
         assert_eq!(fault("src_address = 10.0.0.0/8").column, 15);
         assert_eq!(fault("src_port = 65536").column, 12);
-        assert_eq!(fault("src_port in 20..10").fault, FilterFault::Backwards);
+        assert_eq!(*fault("src_port in 20..10").fault, FilterFault::Backwards);
         assert_eq!(fault("src_port = 1..2").column, 13);
         assert_eq!(fault("src_address in 10.0.0.1/8").column, 16);
         assert_eq!(fault("(src_port = 1").offset, 13);
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn every_bound_is_held_and_names_its_key() {
         let small = Bounds { filter_octets_max: 40, filter_depth_max: 2, filter_terms_max: 2, filter_values_max: 3 };
-        let fault = |text: &str| parse(text, &small).unwrap_err().fault;
+        let fault = |text: &str| *parse(text, &small).unwrap_err().fault;
         assert_eq!(fault(&"x".repeat(41)), FilterFault::TooLong(40));
         assert_eq!(fault("(((src_as=1)))"), FilterFault::TooDeep(2));
         assert_eq!(fault("src_as=1 or src_as=2 or src_as=3"), FilterFault::TooManyTerms(2));
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn bombs_end_at_a_bound() {
         let wide = Bounds { filter_octets_max: 10_000_000, filter_depth_max: usize::MAX, filter_terms_max: 100, filter_values_max: 100 };
-        let fault = |text: &str| parse(text, &wide).unwrap_err().fault;
+        let fault = |text: &str| *parse(text, &wide).unwrap_err().fault;
         assert_eq!(fault(&"(".repeat(1_000_000)), FilterFault::TooDeep(DEPTH_MAX));
         assert_eq!(fault(&"not ".repeat(1_000_000)), FilterFault::TooDeep(DEPTH_MAX));
         assert_eq!(fault(&format!("src_port in ({})", "1,".repeat(100_000))), FilterFault::TooManyValues(100));
