@@ -3,6 +3,7 @@
 use crate::server::Route;
 
 mod allowlist;
+mod analytics;
 mod billing;
 mod deploy;
 mod exporters;
@@ -29,6 +30,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         rules::ROUTES,
         freeze::ROUTES,
         allowlist::ROUTES,
+        analytics::ROUTES,
         tokens::ROUTES,
     ]
     .into_iter()

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails here has failed")]
 
 mod allowlist;
+mod analytics;
 mod billing;
 mod document;
 mod envelope;
