@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use schemas::counter::{DomainReport, SamplingSource};
 use schemas::flow::{Column, ColumnSet, FlowBatch, Origin, Version};
+use schemas::interface::CounterSample;
 use schemas::ledger::Ledger;
 use schemas::net::{Address, PrefixTable};
 use schemas::time::Timestamp;
@@ -429,6 +430,11 @@ impl Decoder {
         let own = self.of_exporter.get(&exporter).into_iter().flatten();
         reports.extend(own.filter_map(|&index| self.domains.get(index)).map(Domain::report));
         reports
+    }
+
+    /// What interfaces counted since this was last asked, with the exporter that told it (sFlow).
+    pub fn take_counters(&mut self) -> Vec<(Address, CounterSample)> {
+        self.agents.take_counters()
     }
 
     /// Takes in what the control thread has told since.

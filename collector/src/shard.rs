@@ -182,6 +182,7 @@ impl Pipe {
             let total = self.exporters.total();
             snapshot.store = Some(self.store.as_ref().map_or_else(|| not_kept(&total), Handover::ledger));
             snapshot.ledger = Some(total);
+            snapshot.interface_counters = self.decoder.take_counters();
         }
         snapshot
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::flow::Version;
+use crate::interface::CounterSample;
 use crate::ledger::{Ledger, StoreLedger};
 use crate::net::{Address, Prefix};
 use crate::time::Timestamp;
@@ -230,6 +231,8 @@ pub struct Snapshot {
     pub ledger: Option<Ledger>,
     /// What became of this shard's records behind the counters, in the snapshots that close a second.
     pub store: Option<StoreLedger>,
+    /// What interfaces counted, by the word of their exporter, since the last snapshot that closed a second (sFlow).
+    pub interface_counters: Vec<(Address, CounterSample)>,
     /// Datagrams that the kernel dropped at this shard's sockets, since the start (`SO_RXQ_OVFL`).
     pub kernel_drops: u64,
     /// Targets for which there was no room among the suspects, since the start.

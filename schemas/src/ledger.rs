@@ -77,6 +77,8 @@ ledger! {
     control_dropped,
     /// Interface and other counter records (sFlow) read.
     counters_decoded,
+    /// Interface counters (sFlow) for which there was no room until the end of their second.
+    counters_dropped,
     /// Templates learned or changed.
     templates_learned,
     /// Templates refused at the bound on templates.

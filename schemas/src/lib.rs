@@ -7,6 +7,7 @@ pub mod amplification;
 pub mod counter;
 pub mod flow;
 pub mod incident;
+pub mod interface;
 pub mod ledger;
 pub mod limit;
 pub mod net;

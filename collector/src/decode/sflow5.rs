@@ -3,6 +3,7 @@
 //! A sample is followed by its length, whatever its records claim; one that contradicts itself costs only itself.
 
 mod agent;
+mod counter;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use schemas::net::Address;
 
 use agent::Agent;
 pub use agent::Agents;
+use counter::Counting;
 use record::Sample;
 
 use super::Datagram;
@@ -41,6 +43,7 @@ const COLUMNS: ColumnSet = ColumnSet::of(&[
     Column::DestinationMacAddress,
 ]);
 /// Columns that few samples have; written only then.
+const EGRESS: ColumnSet = ColumnSet::of(&[Column::FlowDirection]);
 const FLOW_LABEL: ColumnSet = ColumnSet::of(&[Column::FlowLabel]);
 const LABELS: ColumnSet = ColumnSet::of(&[Column::MplsTopLabel, Column::MplsLabel2, Column::MplsLabel3]);
 const GATEWAY: ColumnSet = ColumnSet::of(&[Column::BgpSourceAsNumber, Column::BgpDestinationAsNumber, Column::Communities]);
@@ -54,8 +57,12 @@ mod kind {
     pub(super) const COUNTERS: u32 = 2;
     pub(super) const EXPANDED_FLOW: u32 = 3;
     pub(super) const EXPANDED_COUNTERS: u32 = 4;
+    /// Of the records in a counter sample, the one that every interface has.
+    pub(super) const GENERIC_INTERFACE: u32 = 1;
 }
 
+/// The type of a sample's source that is an interface; a compact source has it in its upper octet.
+const INTERFACE_SOURCE: u32 = 0;
 /// The two bits that tell how the rest of a compact output interface is meant: index, reason of a discard, or number of interfaces.
 const INTERFACE_VALUE: u32 = 0x3fff_ffff;
 
@@ -78,9 +85,10 @@ pub fn decode(datagram: &Datagram<'_>, overridden: Option<u32>, agents: &mut Age
         ledger.datagrams_malformed += 1;
         return;
     };
-    let agent = agents.get(datagram.exporter, header.agent, header.sub_agent);
+    let (agent, counters) = agents.get(datagram.exporter, header.agent, header.sub_agent);
     agent.observe(header.sequence, header.uptime_milliseconds, ledger);
-    let mut walk = Walk { agent, overridden, ledger, batch, rows: 0, present: COLUMNS };
+    let counters = counters.of_datagram(datagram.exporter, header.agent, header.uptime_milliseconds, datagram.arrival);
+    let mut walk = Walk { agent, counters, overridden, ledger, batch, rows: 0, present: COLUMNS };
     let whole = walk.samples(samples, header.samples);
     let (rows, present) = (walk.rows, walk.present);
     agent.records += rows as u64;
@@ -120,6 +128,7 @@ fn header(payload: &[u8]) -> Option<(Header, &[u8])> {
 /// One datagram on its way into the batch.
 struct Walk<'a> {
     agent: &'a mut Agent,
+    counters: Counting<'a>,
     overridden: Option<u32>,
     ledger: &'a mut Ledger,
     batch: &'a mut FlowBatch,
@@ -157,13 +166,14 @@ impl Walk<'_> {
             kind::FLOW => {
                 let (numbers, records) = body.split_first_chunk::<32>()?;
                 let at = |offset| record::long_at(numbers, offset);
-                let sample = Sample::new(at(8)?, at(20)?, at(24)? & INTERFACE_VALUE);
+                let sample = Sample::new(at(8)?, at(20)?, at(24)? & INTERFACE_VALUE).seen_at(at(4)?);
                 self.flow(sample, at(28)?, records, beyond.get(32..)?)
             }
             kind::EXPANDED_FLOW => {
                 let (numbers, records) = body.split_first_chunk::<44>()?;
                 let at = |offset| record::long_at(numbers, offset);
-                let sample = Sample::new(at(12)?, at(28)?, at(36)?);
+                let source = if at(4)? == INTERFACE_SOURCE { at(8)? } else { 0 };
+                let sample = Sample::new(at(12)?, at(28)?, at(36)?).seen_at(source);
                 self.flow(sample, at(40)?, records, beyond.get(44..)?)
             }
             kind::COUNTERS => self.counters(body.get(8..)?),
@@ -195,8 +205,12 @@ impl Walk<'_> {
         let (count, mut rest) = record::long(body)?;
         let mut counted = 0;
         for _ in 0..count {
-            let (_kind, length) = (record::long_at(rest, 0)?, record::long_at(rest, 4)?);
-            rest = rest.get(8..)?.get(usize::try_from(length).ok()?..)?;
+            let (kind, length) = (record::long_at(rest, 0)?, record::long_at(rest, 4)?);
+            let (record, next) = rest.get(8..)?.split_at_checked(usize::try_from(length).ok()?)?;
+            if kind == kind::GENERIC_INTERFACE && !self.counters.take(record)? {
+                self.ledger.counters_dropped += 1;
+            }
+            rest = next;
             counted += 1;
         }
         self.ledger.counters_decoded += counted;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use schemas::counter::{DomainReport, SamplingSource};
 use schemas::flow::Version;
+use schemas::interface::CounterSample;
 use schemas::ledger::Ledger;
 use schemas::net::Address;
 
+use super::counter::Counters;
 use super::record::Sample;
 use crate::decode::domain::INTERFACES_EVERY_DATAGRAMS;
 use crate::decode::sequence::{Count, Sequence, Unit};
@@ -22,6 +24,7 @@ const INTERFACES_MAX: usize = 1_024;
 pub struct Agents {
     /// Looked up for each datagram: few keys, which compare faster than they hash.
     exporters: BTreeMap<Address, Vec<Agent>>,
+    counters: Counters,
 }
 
 /// One sub-agent of one agent behind one exporter.
@@ -61,9 +64,14 @@ impl Agents {
         }
     }
 
-    /// The entry of a sub-agent, made if there is none.
+    /// What interfaces counted since this was last asked, with the exporter that told it.
+    pub fn take_counters(&mut self) -> Vec<(Address, CounterSample)> {
+        self.counters.take()
+    }
+
+    /// The entry of a sub-agent, made if there is none, and where its counters go.
     #[inline]
-    pub(super) fn get(&mut self, exporter: Address, agent: Address, sub_agent: u32) -> &mut Agent {
+    pub(super) fn get(&mut self, exporter: Address, agent: Address, sub_agent: u32) -> (&mut Agent, &mut Counters) {
         let agents = self.exporters.entry(exporter).or_default();
         let index = agents.iter().position(|entry| entry.tracked && entry.agent == agent && entry.sub_agent == sub_agent);
         let index = index.unwrap_or_else(|| {
@@ -73,7 +81,7 @@ impl Agents {
             }
             agents.len() - 1
         });
-        agents.get_mut(index).expect("the entry was found or made above")
+        (agents.get_mut(index).expect("the entry was found or made above"), &mut self.counters)
     }
 }
 

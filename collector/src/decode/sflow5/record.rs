@@ -22,6 +22,8 @@ pub(super) struct Sample<'a> {
     pub(super) sampling_interval: u32,
     pub(super) ingress_interface: u32,
     pub(super) egress_interface: u32,
+    /// Whether it was taken as the packet left.
+    is_egress: bool,
     headers: Headers,
     octets: u32,
     link_layer_octets: u16,
@@ -71,6 +73,12 @@ impl<'a> Sample<'a> {
     /// A sample by its own header, without records yet.
     pub(super) fn new(sampling_interval: u32, ingress_interface: u32, egress_interface: u32) -> Self {
         Self { sampling_interval, ingress_interface, egress_interface, ..Self::default() }
+    }
+
+    /// The same, taken at the interface `source`: where that is the one by which the packet leaves, the flow is an egress one.
+    pub(super) fn seen_at(self, source: u32) -> Self {
+        let is_egress = source != 0 && source == self.egress_interface && source != self.ingress_interface;
+        Self { is_egress, ..self }
     }
 
     /// Reads `count` records; `None` if there are fewer or one does not hold what its kind must.
@@ -234,6 +242,10 @@ impl<'a> Sample<'a> {
             destination_mac_address = headers.destination_mac_address,
         );
         let mut present = ColumnSet::default();
+        if self.is_egress {
+            put!(flow_direction = 1);
+            present = present.union(super::EGRESS);
+        }
         if headers.flow_label != 0 {
             put!(flow_label = headers.flow_label);
             present = present.union(super::FLOW_LABEL);

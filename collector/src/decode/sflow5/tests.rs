@@ -123,6 +123,21 @@ fn an_expanded_sample_has_interfaces_of_32_bits_and_a_compact_one_splits_its_for
 }
 
 #[test]
+fn a_sample_taken_where_the_packet_leaves_is_an_egress_one() {
+    let taken_at = |source: u32| {
+        let mut body = words(&[1, source, 1_024, 5_000, 0, 11, 12, 1]);
+        body.extend(raw_header(&frame()));
+        counted(1, &body)
+    };
+    let mut expanded = words(&[1, 0, 12, 512, 9_000, 0, 0, 11, 0, 12, 1]);
+    expanded.extend(raw_header(&frame()));
+    // The sources: the ingress, the egress, another, and a source that is no interface but has the egress's number.
+    let samples = [taken_at(11), taken_at(12), taken_at(13), taken_at(0x0100_000c), counted(3, &expanded)];
+    let batch = decode_all([&datagram(1, 1, &samples)[..]]).batch;
+    assert_eq!(batch.flow_direction[..5], [0, 1, 0, 0, 1]);
+}
+
+#[test]
 fn headers_that_the_agent_read_itself_make_the_row_where_no_raw_header_does() {
     let v4 = counted(3, &words(&[1_500, 17, 0xc000_0201, 0xcb00_7109, 53, 4_000, 0, 0x20]));
     let mut v6 = words(&[1_400, 6]);
