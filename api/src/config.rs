@@ -200,6 +200,8 @@ impl Config {
         }
         found.extend(self.collector.enrich.contradictions());
         found.extend(self.collector.check().iter().map(|error| (format!("collector.{}", error.key()), error.to_string())));
+        let interfaces = self.collector.interfaces.contradictions();
+        found.extend(interfaces.into_iter().map(|(key, fault)| (format!("collector.interfaces.{key}"), fault)));
         if let Err(error) = self.analytics.check() {
             found.push(contradiction_of_analytics(&error));
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use analytics::rates::{Rate, Rates};
+use collector::enrich::interface::{self, Interfaces};
 use schemas::counter::{Direction, DomainReport, ExporterReport, Snapshot, Target};
 use schemas::ledger::Ledger;
 use schemas::net::Address;
@@ -17,6 +18,7 @@ const SILENCE_MILLISECONDS_MAX: u64 = 5_000;
 pub struct Live {
     news: Mutex<News>,
     rates: Arc<Rates>,
+    interfaces: Interfaces,
 }
 
 #[derive(Debug, Default)]
@@ -75,11 +77,24 @@ impl Live {
     /// No news yet; rates are those of the analysts.
     #[must_use]
     pub fn new(rates: Arc<Rates>) -> Self {
-        Self { news: Mutex::default(), rates }
+        Self { news: Mutex::default(), rates, interfaces: Interfaces::new(&interface::Config::default()) }
+    }
+
+    /// The same; what shards tell of interfaces goes to `interfaces`.
+    #[must_use]
+    pub fn telling(self, interfaces: Interfaces) -> Self {
+        Self { interfaces, ..self }
+    }
+
+    /// What is known of the exporters' interfaces.
+    #[must_use]
+    pub fn interfaces(&self) -> &Interfaces {
+        &self.interfaces
     }
 
     /// Takes in what a shard tells.
     pub fn observe(&self, snapshot: &Snapshot) {
+        self.interfaces.observe(snapshot);
         let mut news = self.lock();
         let shard = news.shards.entry(snapshot.shard).or_default();
         shard.taken_at = snapshot.taken_at;

@@ -59,8 +59,6 @@ impl Pipe {
         let mut analyst = Analyst::new(&config.analytics, metrics.analytics.clone());
         analyst.set_limits(&overrides(&known));
         let limits = analyst.limits().for_counters();
-        let live = Arc::new(Live::new(analyst.rates()));
-        live.watch(known.iter().map(|node| node.ip));
         let notifier = Notifier::start(&config.api.notify.webhook)?.map(Arc::new);
         if let Some(notifier) = &notifier {
             notifier.restore(&open, now);
@@ -78,6 +76,8 @@ impl Pipe {
         let (collector, snapshots) =
             Collector::start(&config.collector, &networks, &limits, templates, Vec::new()).context("collector.receive")?;
         metrics.collects(collector.metrics().to_vec());
+        let live = Arc::new(Live::new(analyst.rates()).telling(collector.interfaces().clone()));
+        live.watch(known.iter().map(|node| node.ip));
         live.expect_shards(collector.metrics().len(), now);
 
         let (analysis, controls) = Analysis::channel();

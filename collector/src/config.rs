@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::enrich::interface;
 use crate::{count, decode, enrich, receive, store};
 
 /// `[collector]`.
@@ -16,6 +17,8 @@ pub struct Config {
     pub count: count::Config,
     /// `[collector.enrich]`.
     pub enrich: enrich::Config,
+    /// `[collector.interfaces]`.
+    pub interfaces: interface::Config,
     /// `[collector.store]`.
     pub store: store::config::Config,
 }

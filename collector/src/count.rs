@@ -16,7 +16,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod traffic;
-mod watch;
+pub(crate) mod watch;
 mod window;
 
 use schemas::counter::{Direction, HostReport, Snapshot};

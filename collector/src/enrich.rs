@@ -1,4 +1,4 @@
-//! What is known of a flow besides its record: where its ends lie, and what the application is called.
+//! What is known of a flow besides its record: where its ends lie, which interfaces it crossed, what the application is called.
 //!
 //! ```text
 //! MMDB files ─┐ layer                      loader's thread               shard's thread
@@ -7,7 +7,10 @@
 //! ```
 
 pub mod application;
+pub mod boundary;
 pub mod config;
+pub mod counter;
+pub mod interface;
 pub mod layer;
 pub mod load;
 pub mod metrics;
@@ -24,6 +27,7 @@ use schemas::net::Address;
 use schemas::place::{Place, Places};
 
 pub use application::Applications;
+use boundary::Repeats;
 pub use config::Config;
 pub use load::Enrichment;
 use table::Table;
@@ -110,6 +114,7 @@ impl SharedTables {
 pub struct Enricher {
     /// Looks whether there are new tables, without a lock, once a batch: all rows of a batch have the numbers of one generation.
     tables: Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>,
+    repeats: Option<Repeats>,
 }
 
 impl Default for Enricher {
@@ -122,13 +127,22 @@ impl Enricher {
     /// Labels with the tables that are in force.
     #[must_use]
     pub fn new(tables: &SharedTables) -> Self {
-        Self { tables: Cache::new(Arc::clone(&tables.0)) }
+        Self { tables: Cache::new(Arc::clone(&tables.0)), repeats: None }
+    }
+
+    /// The same, with repeats marked.
+    #[must_use]
+    pub fn marking(self, repeats: Repeats) -> Self {
+        Self { repeats: Some(repeats), ..self }
     }
 
     /// Writes the labels of all rows, once decoding has written their columns.
     pub fn enrich(&mut self, batch: &mut FlowBatch) {
         let tables = self.tables.load();
         tables.label(batch);
+        if let Some(repeats) = &mut self.repeats {
+            repeats.mark(batch);
+        }
     }
 }
 

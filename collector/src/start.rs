@@ -16,6 +16,8 @@ use schemas::net::PrefixSet;
 
 use crate::config::Config;
 use crate::decode::ControlThread;
+use crate::enrich::boundary::Repeats;
+use crate::enrich::interface::Interfaces;
 use crate::enrich::{Enricher, Enrichment};
 use crate::metrics::Metrics;
 use crate::receive::{self, ReceiveError};
@@ -46,6 +48,7 @@ pub struct Collector {
     control: Option<ControlThread>,
     limits: SharedLimits,
     enrichment: Enrichment,
+    interfaces: Interfaces,
 }
 
 impl Collector {
@@ -68,7 +71,8 @@ impl Collector {
         // Before a socket is open: from then on, datagrams wait for whoever reads them.
         let enrichment = Enrichment::start(&config.enrich)?;
         let all_sources = receive::open(&config.receive, count)?;
-        let control = ControlThread::start(&config.decode, templates)?;
+        let interfaces = Interfaces::new(&config.interfaces);
+        let control = ControlThread::start_telling(&config.decode, templates, Some(interfaces.clone()))?;
         let (sender, receiver) = bounded(config.receive.snapshots_waiting_max.max(1));
         let mut collector = Self {
             shards: Vec::with_capacity(count),
@@ -78,6 +82,7 @@ impl Collector {
             control: None,
             limits: SharedLimits::new(limits.clone()),
             enrichment,
+            interfaces,
         };
         let mut stores = stores.into_iter();
         for (number, (sources, metrics)) in all_sources.into_iter().zip(collector.metrics.clone()).enumerate() {
@@ -89,9 +94,10 @@ impl Collector {
             }
             let templates = control.templates().ok_or(StartError::Control)?;
             let gather = sources.gather(Duration::from_micros(config.receive.gather_microseconds));
+            let repeats = Repeats::new(collector.interfaces.published(), networks.clone());
             let shard = Shard {
                 pipe: Pipe::new(number, config, templates, networks.clone(), limits.clone())
-                    .enriched(Enricher::new(collector.enrichment.tables()))
+                    .enriched(Enricher::new(collector.enrichment.tables()).marking(repeats))
                     .stored(stores.next()),
                 sources,
                 limits: collector.limits.clone(),
@@ -124,6 +130,12 @@ impl Collector {
     #[must_use]
     pub fn enrichment(&self) -> &Enrichment {
         &self.enrichment
+    }
+
+    /// What is known of the exporters' interfaces.
+    #[must_use]
+    pub fn interfaces(&self) -> &Interfaces {
+        &self.interfaces
     }
 
     /// Whether every shard still runs: one that has ended, by a fault of ours, receives no more.

@@ -3,7 +3,7 @@
 use schemas::net::{Address, PrefixSet};
 
 /// What a /16 of IPv4 holds of the monitored networks.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Block {
     Nothing,
     Part,
@@ -11,14 +11,15 @@ enum Block {
 }
 
 /// The monitored networks, with a first look-up that settles most IPv4 addresses in one load.
-pub(super) struct Watch {
+#[derive(Debug)]
+pub(crate) struct Watch {
     networks: PrefixSet,
     /// One entry for each /16 of IPv4.
     blocks: Box<[Block]>,
 }
 
 impl Watch {
-    pub(super) fn new(networks: PrefixSet) -> Self {
+    pub(crate) fn new(networks: PrefixSet) -> Self {
         let mut blocks = vec![Block::Nothing; 1 << 16].into_boxed_slice();
         for (prefix, ()) in networks.iter() {
             // An IPv6 prefix so short that it holds the mapped addresses leaves the answer to the table.
@@ -37,13 +38,13 @@ impl Watch {
     }
 
     /// Whether no network is configured: then every destination is watched, and no source.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.networks.is_empty()
     }
 
     /// Whether `address` lies in a monitored network; never, while none is configured.
     #[inline]
-    pub(super) fn holds(&self, address: Address) -> bool {
+    pub(crate) fn holds(&self, address: Address) -> bool {
         if address.is_v4() {
             let block = self.blocks.get(high_half(address)).copied().unwrap_or(Block::Nothing);
             // Which of two ends is ours nobody foresees: this is no branch, unless the block is shared.

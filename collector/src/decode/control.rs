@@ -14,6 +14,7 @@ use super::plan::Plan;
 use super::sampling::Rates;
 use super::state::{Known, Scope, State, hash_of};
 use super::template::{Announcement, Announcements, Definition, template_set};
+use crate::enrich::interface::{Interfaces, Source};
 
 /// Port scopes that one scope is split into at most.
 const SPLITS_MAX: usize = 16;
@@ -55,11 +56,24 @@ pub(crate) struct Control {
     templates_by_exporter: HashMap<Address, usize>,
     templates: usize,
     fields: usize,
+    interfaces: Option<Interfaces>,
 }
 
 impl Control {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { config: config.clone(), scopes: HashMap::new(), templates_by_exporter: HashMap::new(), templates: 0, fields: 0 }
+        Self {
+            config: config.clone(),
+            scopes: HashMap::new(),
+            templates_by_exporter: HashMap::new(),
+            templates: 0,
+            fields: 0,
+            interfaces: None,
+        }
+    }
+
+    /// The same; what options data say of interfaces is told to `interfaces`.
+    pub(crate) fn telling(self, interfaces: Option<Interfaces>) -> Self {
+        Self { interfaces, ..self }
     }
 
     /// What is known of a scope.
@@ -265,13 +279,18 @@ impl Control {
             return;
         }
         let (mut rates, mut system_init) = (entry.state.rates.clone(), entry.state.system_init_milliseconds);
+        let mut told = Vec::new();
         for record in plan.split(&set.body, &spans) {
             let facts = option::to_set(plan.definition(), record)
                 .and_then(|set| option::read(&mut entry.parser, &message(scope.version, scope.domain, &set), plan.definition()));
             if let Some(facts) = facts {
                 rates.learn(&facts);
                 system_init = facts.system_init_milliseconds.or(system_init);
+                told.extend(facts.told());
             }
+        }
+        if let Some(interfaces) = self.interfaces.as_ref().filter(|_| !told.is_empty()) {
+            interfaces.tell(scope.exporter, Source::Options, &told, set.arrival);
         }
         let is_new = rates != entry.state.rates || system_init != entry.state.system_init_milliseconds;
         entry.change(|state| {

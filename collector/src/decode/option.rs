@@ -1,4 +1,4 @@
-//! Options records: what they tell about sampling and time, read by netflow_parser.
+//! Options records: what they tell about sampling, time and interfaces, read by netflow_parser.
 
 use netflow_parser::variable_versions::field_value::{DataNumber, FieldValue};
 use netflow_parser::variable_versions::{ipfix, v9};
@@ -7,9 +7,10 @@ use netflow_parser::{NetflowPacket, NetflowParser};
 use super::cursor::{number, u8_at, u16_at};
 use super::sampling::interval_of;
 use super::template::{Definition, Field, Style, VARIABLE};
+use crate::enrich::interface::Told;
 
 /// What one options record tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// The sampler that it is about.
     pub(crate) selector: Option<u64>,
@@ -19,6 +20,20 @@ pub(crate) struct Facts {
     pub(crate) interval: Option<u32>,
     /// When the exporter was started, unix milliseconds.
     pub(crate) system_init_milliseconds: Option<u64>,
+    /// `interfaceName(82)` of the interface, empty if it is not told.
+    pub(crate) interface_name: Box<str>,
+    /// `interfaceDescription(83)` of the interface, likewise.
+    pub(crate) interface_description: Box<str>,
+}
+
+impl Facts {
+    /// What is told of an interface.
+    pub(crate) fn told(self) -> Option<Told> {
+        let Self { interface: Some(interface), interface_name: name, interface_description: description, .. } = self else {
+            return None;
+        };
+        (!name.is_empty() || !description.is_empty()).then(|| Told { interface, name, description, ..Told::default() })
+    }
 }
 
 /// One record of an options data set as a data set of its own, header and all.
@@ -69,9 +84,10 @@ pub(crate) fn read(parser: &mut NetflowParser, message: &[u8], definition: &Defi
 }
 
 /// A field's value as far as it is of use.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Value {
     Whole(u64),
+    Text(Box<str>),
     Real(f64),
     Other,
 }
@@ -80,6 +96,7 @@ impl Value {
     fn of(value: FieldValue) -> Self {
         match value {
             FieldValue::Float64(value) => Self::Real(value),
+            FieldValue::String(text) => Self::Text(String::from_utf8_lossy(&text.raw).into()),
             FieldValue::Vec(octets) | FieldValue::DataNumber(DataNumber::Vec(octets)) => Self::Whole(number(&octets)),
             value => value.as_u64().map_or(Self::Other, Self::Whole),
         }
@@ -114,25 +131,27 @@ fn facts(definition: &Definition, values: &[Value]) -> Facts {
             continue;
         };
         let in_scope = index < scopes;
-        match (element, *value) {
-            (NETFLOW9_SCOPE_INTERFACE, Value::Whole(value)) if in_scope && definition.style == Style::Netflow9 => {
+        match (element, value) {
+            (82, Value::Text(text)) => facts.interface_name = text.trim_matches('\0').into(),
+            (83, Value::Text(text)) => facts.interface_description = text.trim_matches('\0').into(),
+            (NETFLOW9_SCOPE_INTERFACE, &Value::Whole(value)) if in_scope && definition.style == Style::Netflow9 => {
                 facts.interface = u32::try_from(value).ok();
             }
             (..=NETFLOW9_SCOPE_MAX, _) if in_scope && definition.style == Style::Netflow9 => {}
-            (10 | 14, Value::Whole(value)) => facts.interface = facts.interface.or(u32::try_from(value).ok()),
-            (48 | 302, Value::Whole(value)) => facts.selector = Some(value),
+            (10 | 14, &Value::Whole(value)) => facts.interface = facts.interface.or(u32::try_from(value).ok()),
+            (48 | 302, &Value::Whole(value)) => facts.selector = Some(value),
             // An exporter that announces an interval of 0 does not sample.
-            (34 | 50, Value::Whole(value)) => facts.interval = Some(u32::try_from(value).unwrap_or(u32::MAX).max(1)),
-            (305 | 309, Value::Whole(value)) => taken = Some(value),
-            (306, Value::Whole(value)) => left = Some(value),
-            (310, Value::Whole(value)) => population = Some(value),
-            (311, Value::Real(probability)) => facts.interval = facts.interval.or(interval_of_probability(probability)),
+            (34 | 50, &Value::Whole(value)) => facts.interval = Some(u32::try_from(value).unwrap_or(u32::MAX).max(1)),
+            (305 | 309, &Value::Whole(value)) => taken = Some(value),
+            (306, &Value::Whole(value)) => left = Some(value),
+            (310, &Value::Whole(value)) => population = Some(value),
+            (311, &Value::Real(probability)) => facts.interval = facts.interval.or(interval_of_probability(probability)),
             // A real may be sent with half its octets (RFC 7011 §6.2), which netflow_parser gives as they are.
-            (311, Value::Whole(bits)) if field.length == 4 => {
+            (311, &Value::Whole(bits)) if field.length == 4 => {
                 let probability = u32::try_from(bits).map_or(0.0, |bits| f64::from(f32::from_bits(bits)));
                 facts.interval = facts.interval.or(interval_of_probability(probability));
             }
-            (160, Value::Whole(value)) => facts.system_init_milliseconds = Some(value),
+            (160, &Value::Whole(value)) => facts.system_init_milliseconds = Some(value),
             _ => {}
         }
     }

@@ -17,6 +17,7 @@ use super::Config;
 use super::control::{Control, ControlSet, Outcome};
 use super::persist;
 use super::state::{Scope, State};
+use crate::enrich::interface::Interfaces;
 
 /// Sets that are taken in before what was learned is published.
 const SETS_PER_SNAPSHOT_MAX: usize = 256;
@@ -74,10 +75,19 @@ impl ControlThread {
     ///
     /// If the system starts no thread. A file that cannot be read is warned of and replaced: templates come again.
     pub fn start(config: &Config, file: Option<PathBuf>) -> io::Result<Self> {
+        Self::start_telling(config, file, None)
+    }
+
+    /// The same; what options data say of interfaces is told to `interfaces`.
+    ///
+    /// # Errors
+    ///
+    /// As [`ControlThread::start`].
+    pub fn start_telling(config: &Config, file: Option<PathBuf>, interfaces: Option<Interfaces>) -> io::Result<Self> {
         let (tasks, queue) = bounded(config.control_queue_sets_max.max(1));
         let published = Arc::new(Published::default());
         let mut work = Work {
-            control: Control::new(config),
+            control: Control::new(config).telling(interfaces),
             published: published.clone(),
             shards: Vec::new(),
             processed: Vec::new(),
