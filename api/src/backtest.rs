@@ -8,8 +8,6 @@ use anyhow::{Context as _, bail, ensure};
 use clickhouse::Client;
 use collector::replay::Course;
 use collector::shard::Pipe;
-use collector::store::config::{Clickhouse, Engine};
-use collector::store::link::{self, Endpoint};
 use serde_json::{Value, json};
 
 use schemas::time::Timestamp;
@@ -18,6 +16,9 @@ use crate::config::Config;
 use crate::hindsight::{self, Hindsight, Report};
 
 mod read;
+mod store;
+
+pub use store::tell;
 
 use read::{Piece, Rows};
 
@@ -29,23 +30,10 @@ use read::{Piece, Rows};
 pub fn run(config: &Config, from: Timestamp, to: Timestamp) -> anyhow::Result<()> {
     ensure!(from < to, "--from must be before --to");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(async {
-        let client = client(config)?;
-        report(&client, config, from, to).await
-    })?;
+    let store = store::open(&config.collector.store, &config.data_dir)?;
+    let report = runtime.block_on(report(&store.client, config, from, to))?;
+    drop(store);
     hindsight::print(&report, &mut io::stdout().lock()).context("cannot write")
-}
-
-fn client(config: &Config) -> anyhow::Result<Client> {
-    let store = &config.collector.store;
-    match store.engine {
-        Engine::None => bail!("collector.store.engine is none: no flow is kept"),
-        Engine::Clickhouse => {
-            let Clickhouse { url, database, user, password, .. } = store.clickhouse.clone();
-            Ok(link::client(&Endpoint { url, user, password, database, is_remote: true }))
-        }
-        Engine::Embedded => bail!("collector.store.engine: embedded cannot be read yet"),
-    }
 }
 
 /// What the flows come to that were received from `from` until `to`.

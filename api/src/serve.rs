@@ -40,7 +40,9 @@ pub fn run(mut config: Config, with_demo: bool) -> anyhow::Result<()> {
     }
     let clock = Clock::default();
     let state = Arc::new(State::open(&config.data_dir, clock.now()).with_context(|| format!("data_dir {}", config.data_dir.display()))?);
-    let _alone = hold(&config.data_dir)?;
+    let Some(_alone) = hold(&config.data_dir)? else {
+        bail!("data_dir {}: another Weir serves from it", config.data_dir.display());
+    };
     // Told at once: a start that fails later on has made it all the same, and the next one tells it no more.
     if let Some(secret) = owner_token(&state, &clock)? {
         println!("owner token, shown this once: {}", secret.text());
@@ -143,14 +145,13 @@ async fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Holds the data directory until this program ends, however it ends: two of them would withdraw each other's rules.
-fn hold(data_dir: &Path) -> anyhow::Result<Connection> {
+/// `None` if another program holds it.
+pub(crate) fn hold(data_dir: &Path) -> anyhow::Result<Option<Connection>> {
     let lock = Connection::open(data_dir.join("serving.lock"))?;
     lock.busy_timeout(Duration::ZERO)?;
     match lock.execute_batch("BEGIN EXCLUSIVE") {
-        Ok(()) => Ok(lock),
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
-            bail!("data_dir {}: another Weir serves from it", data_dir.display())
-        }
+        Ok(()) => Ok(Some(lock)),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("data_dir {}", data_dir.display())),
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use api::config;
 use api::notify::{self, Kind, Notifier, webhook};
 use schemas::counter::Direction;
-use schemas::incident::{Family, Incident, IncidentStatus, LimitSource, Metric, Severity, Threshold};
+use schemas::incident::{Family, Incident, LimitSource, Metric, Severity, Threshold};
 use schemas::time::Timestamp;
 
 const START: Timestamp = Timestamp(1_795_176_000_000);

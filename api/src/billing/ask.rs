@@ -19,9 +19,6 @@ const SUBJECTS_AT_ONCE: usize = 64;
 /// Customers or interfaces that can be billed; the bound of what is held in memory to page through them.
 const SUBJECTS_MAX: usize = 1_000_000;
 
-/// How long one statement may take.
-const SECONDS_MAX: &str = "60";
-
 /// What is billed.
 #[derive(Clone, Debug)]
 pub struct Question {
@@ -157,7 +154,7 @@ const HEARD_BY_EXPORTER: &str = "SELECT exporter, toUInt32(uniqExact(intDiv(toUI
 const FIRST_MINUTE: &str = "SELECT toUInt32(min(time)) AS first FROM traffic_1m";
 const FIRST_HOUR: &str = "SELECT toUInt32(min(time)) AS first FROM traffic_1h WHERE time >= toDateTime({from:UInt32})";
 
-/// Bills a month.
+/// Bills a month; what a statement may cost is the client's to say.
 ///
 /// # Errors
 ///
@@ -191,16 +188,12 @@ pub async fn bills(client: &Client, question: &Question, now: Timestamp) -> Resu
 /// Which months can be billed.
 async fn months(client: &Client, zone: &TimeZone, now: Timestamp) -> Result<(Month, Month), BillingError> {
     let moment = |row: FirstRow| (row.first > 0).then(|| Timestamp(u64::from(row.first) * 1_000));
-    let first_minute = moment(limited(client.query(FIRST_MINUTE)).fetch_one().await?);
+    let first_minute = moment(client.query(FIRST_MINUTE).fetch_one().await?);
     let mut first_hour = None;
     if let Some(begins) = first_minute.and_then(|minute| Month::of(minute, zone).begins(zone)) {
-        first_hour = moment(limited(client.query(FIRST_HOUR)).param("from", seconds(begins)).fetch_one().await?);
+        first_hour = moment(client.query(FIRST_HOUR).param("from", seconds(begins)).fetch_one().await?);
     }
     Ok(period::billable(first_minute, first_hour, zone, now))
-}
-
-fn limited(query: clickhouse::query::Query) -> clickhouse::query::Query {
-    query.with_setting("max_execution_time", SECONDS_MAX)
 }
 
 /// The store's clock: minutes are kept by unsigned seconds.
@@ -216,7 +209,7 @@ struct Store<'a> {
 
 impl Store<'_> {
     fn query(&self, sql: &str) -> clickhouse::query::Query {
-        limited(self.client.query(sql)).param("from", seconds(self.period.from)).param("until", seconds(self.period.until()))
+        self.client.query(sql).param("from", seconds(self.period.from)).param("until", seconds(self.period.until()))
     }
 
     async fn rows<T>(&self, query: clickhouse::query::Query) -> Result<Vec<T>, BillingError>

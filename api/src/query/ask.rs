@@ -132,10 +132,7 @@ impl Desk {
     ///
     /// [`AskError`], if the engine refuses before its first octets.
     pub async fn stream(&self, statement: &Statement, format: &str, rows_max: u64) -> Result<Stream, AskError> {
-        let client = self.link.client().map_err(|away| AskError::Away(away.to_string()))?;
-        let wait = Duration::from_millis(self.config.wait_milliseconds_max);
-        let permit = tokio::time::timeout(wait, Arc::clone(&self.permits).acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else { return Err(AskError::Busy(self.config.concurrent_max)) };
+        let (client, permit) = self.admit().await?;
         let mut query = client.query(&statement.sql);
         for (name, value) in self.settings(rows_max) {
             query = query.with_setting(name, value);
@@ -148,15 +145,35 @@ impl Desk {
         Ok(Stream { cursor, first, _permit: permit })
     }
 
-    fn settings(&self, rows_max: u64) -> Vec<(&'static str, String)> {
-        let (config, text) = (&self.config, |word: &str| word.to_owned());
-        let half = (config.memory_octets_max / 2).to_string();
-        vec![
-            ("max_execution_time", config.execution_seconds_max.to_string()),
-            ("timeout_overflow_mode", text("throw")),
-            ("max_memory_usage", config.memory_octets_max.to_string()),
+    /// A client of the engine that keeps the limits of time and memory, and a place among those who ask for as long as it is held.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError::Away`], or [`AskError::Busy`] if no place becomes free.
+    pub async fn admit(&self) -> Result<(clickhouse::Client, OwnedSemaphorePermit), AskError> {
+        let client = self.link.client().map_err(|away| AskError::Away(away.to_string()))?;
+        let wait = Duration::from_millis(self.config.wait_milliseconds_max);
+        let permit = tokio::time::timeout(wait, Arc::clone(&self.permits).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else { return Err(AskError::Busy(self.config.concurrent_max)) };
+        let client = self.costs().into_iter().fold(client, |client, (name, value)| client.with_setting(name, value));
+        Ok((client, permit))
+    }
+
+    /// What any statement may cost.
+    fn costs(&self) -> [(&'static str, String); 5] {
+        let half = (self.config.memory_octets_max / 2).to_string();
+        [
+            ("max_execution_time", self.config.execution_seconds_max.to_string()),
+            ("timeout_overflow_mode", "throw".to_owned()),
+            ("max_memory_usage", self.config.memory_octets_max.to_string()),
             ("max_bytes_before_external_group_by", half.clone()),
             ("max_bytes_before_external_sort", half),
+        ]
+    }
+
+    fn settings(&self, rows_max: u64) -> [(&'static str, String); 7] {
+        let (config, text) = (&self.config, |word: &str| word.to_owned());
+        [
             ("max_rows_to_read", config.rows_read_max.to_string()),
             ("read_overflow_mode", text("throw")),
             ("max_result_rows", rows_max.to_string()),
@@ -196,7 +213,7 @@ impl Desk {
     }
 
     /// What the engine's refusal means to who asked.
-    fn fault(&self, error: &clickhouse::error::Error) -> AskError {
+    pub fn fault(&self, error: &clickhouse::error::Error) -> AskError {
         use clickhouse::error::Error::{BadResponse, Network, TimedOut};
         let config = &self.config;
         let limit = |what, key, value| AskError::Limit { what, key, value };

@@ -31,15 +31,16 @@ async fn get(mut call: Call) -> Result<Answer, ApiError> {
     query.finish()?;
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let question = Question { month, zone, by, percentile, missing, offset: count(page.offset), limit: count(page.limit) };
-    let client = call.app.store.client().map_err(|away| ApiError::Unavailable(away.to_string()))?;
+    let desk = &call.app.desk;
+    let (client, _place) = desk.admit().await?;
     let bills = ask::bills(&client, &question, call.now).await.map_err(|error| match error {
         BillingError::Month { .. } => ApiError::InvalidParameter(vec![Fault::new("month", error.to_string())]),
-        BillingError::Engine(error) => {
-            tracing::error!(%error, "a bill was not answered by the store");
-            ApiError::Unavailable("the store did not answer".to_owned())
-        }
+        BillingError::Engine(error) => desk.fault(&error).into(),
     })?;
-    let name = |_: &Subject| None;
+    let name = |subject: &Subject| match subject {
+        Subject::Interface(exporter, interface) => desk.names().interface(*exporter, *interface),
+        Subject::Customer(_) => None,
+    };
     if !is_csv {
         return Ok(Answer::ok(show::json(&bills, &question, &name)));
     }

@@ -26,5 +26,5 @@ fn without_a_store_bills_are_to_be_asked_for_again() {
     let server = Server::start();
     let reply = server.get(PATH);
     assert!(reply.fails(503, "unavailable").header("retry-after").is_some());
-    assert_eq!(reply.message(), "there is no engine here");
+    assert_eq!(reply.message(), "the store is away: there is no engine here");
 }
