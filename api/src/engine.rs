@@ -1,5 +1,6 @@
 //! `weir engine install` and `weir engine run`: fetches the embedded store's engine, and is it.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -36,13 +37,36 @@ pub fn run(command: EngineCommand) -> anyhow::Result<()> {
     match command {
         EngineCommand::Install => {
             let place = install::place()?;
-            install::install(install::package()?, &place, |doing| eprintln!("{doing}"))?;
+            install::install(install::package()?, &place, &mut Progress::default())?;
             println!("{}", place.display());
             Ok(())
         }
         EngineCommand::Run { library, folder, memory_octets_max, threads_max } => {
-            run::run(&run::Options { library, folder, memory_octets_max, threads_max })?;
-            Ok(())
+            match run::run(&run::Options { library, folder, memory_octets_max, threads_max })? {}
         }
+    }
+}
+
+/// Progress as a line of its own for each step, or one line that is written anew on a terminal.
+#[derive(Default)]
+struct Progress {
+    is_begun: bool,
+}
+
+impl install::Observer for Progress {
+    fn step(&mut self, step: &str) {
+        if std::mem::take(&mut self.is_begun) {
+            eprintln!();
+        }
+        eprintln!("{step}");
+    }
+
+    fn goes_on(&mut self, octets: u64) -> bool {
+        if std::io::stderr().is_terminal() {
+            self.is_begun = true;
+            eprint!("\r{} MB ", octets / 1_000_000);
+            drop(std::io::stderr().flush());
+        }
+        true
     }
 }

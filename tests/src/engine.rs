@@ -111,7 +111,6 @@ impl Alone {
     /// # Panics
     ///
     /// If the engine is away or refuses it.
-    #[must_use]
     pub fn query(&self, statement: &str) -> String {
         let (status, said) = self.ask("", statement);
         assert_eq!(status, 200, "{statement}: {said}");
@@ -126,6 +125,30 @@ impl Alone {
     #[must_use]
     pub fn ask(&self, pairs: &str, statement: &str) -> (u16, String) {
         ask(&self.agent, &self.link.endpoint().unwrap(), &format!("database=weir&{pairs}"), statement)
+    }
+
+    /// Posts rows of an insert whose statement is in the pairs (`query=INSERT+INTO+t+FORMAT+Native`); the status and the body.
+    ///
+    /// # Panics
+    ///
+    /// If the engine is away.
+    #[must_use]
+    pub fn send(&self, pairs: &str, rows: &[u8]) -> (u16, String) {
+        let (status, said) = post(&self.agent, &self.link.endpoint().unwrap(), &format!("database=weir&{pairs}"), rows);
+        (status, String::from_utf8(said).unwrap())
+    }
+
+    /// Runs a statement; what it answers, octet by octet.
+    ///
+    /// # Panics
+    ///
+    /// If the engine is away or refuses it.
+    #[must_use]
+    pub fn octets(&self, pairs: &str, statement: &str) -> Vec<u8> {
+        let pairs = format!("database=weir&{pairs}");
+        let (status, said) = post(&self.agent, &self.link.endpoint().unwrap(), &pairs, statement.as_bytes());
+        assert_eq!(status, 200, "{statement}: {}", String::from_utf8_lossy(&said));
+        said
     }
 
     /// The process id of the child, found by the folder that it works in.
@@ -180,14 +203,25 @@ impl Alone {
     /// If it was stopped before.
     #[must_use]
     pub fn stop(mut self) -> String {
-        let engine = self.engine.take().unwrap();
-        engine.stop()
+        self.engine.take().unwrap().stop()
+    }
+
+    /// Asks it to end, and leaves its folder there; how it has ended.
+    ///
+    /// # Panics
+    ///
+    /// If it was stopped before.
+    #[must_use]
+    pub fn stop_and_keep(mut self) -> String {
+        self.folder = PathBuf::new();
+        self.engine.take().unwrap().stop()
     }
 }
 
 impl Drop for Alone {
     fn drop(&mut self) {
         drop(self.engine.take());
+        // An empty name is that of a folder which stays.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -209,9 +243,14 @@ pub fn library() -> PathBuf {
 /// If no answer comes.
 #[must_use]
 pub fn ask(agent: &ureq::Agent, endpoint: &Endpoint, pairs: &str, statement: &str) -> (u16, String) {
+    let (status, said) = post(agent, endpoint, pairs, statement.as_bytes());
+    (status, String::from_utf8(said).unwrap())
+}
+
+fn post(agent: &ureq::Agent, endpoint: &Endpoint, pairs: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let request = agent.post(format!("{}/?{pairs}", endpoint.url));
     let request = request.header("X-ClickHouse-User", &endpoint.user).header("X-ClickHouse-Key", &endpoint.password);
-    let mut response = request.send(statement).unwrap();
+    let mut response = request.send(body).unwrap();
     let status = response.status().as_u16();
-    (status, response.body_mut().with_config().limit(1 << 30).read_to_string().unwrap())
+    (status, response.body_mut().with_config().limit(1 << 30).read_to_vec().unwrap())
 }

@@ -22,7 +22,9 @@ const START_WAIT: Duration = Duration::from_secs(120);
 /// Between two looks at the child.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
 /// How long a sign of life may take.
-const PING_WAIT: Duration = Duration::from_secs(3);
+const PING_WAIT: Duration = Duration::from_secs(2);
+/// A child that has been silent for so long is taken for away; one that is only busy is not.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// A child that has been silent for so long is ended and started again.
 const HANG_MAX: Duration = Duration::from_secs(30);
 /// How long a child may take to end when it is asked to.
@@ -131,6 +133,8 @@ impl Supervisor {
                 pause = PAUSE_MIN;
             }
             let reason = match trouble {
+                // An installation that was broken off is no failure.
+                Trouble::Start(how) | Trouble::End(how) if !self.stopped.is_empty() => return how,
                 Trouble::Stop(how) => {
                     self.link.set_away("the engine was stopped");
                     return how;
@@ -196,7 +200,7 @@ impl Supervisor {
         let place = install::place()?;
         if !place.exists() {
             self.link.set_away("the engine is being fetched");
-            install::install(install::package()?, &place, Metrics::installing)?;
+            install::install(install::package()?, &place, &mut Fetching(self))?;
         }
         Ok(place)
     }
@@ -211,7 +215,11 @@ impl Supervisor {
             }
             match running.greeting.recv_timeout(Duration::from_millis(50)) {
                 Ok(line) => {
-                    let mut words = line.split_whitespace().skip_while(|word| *word != "ready").skip(1);
+                    if let Some(reason) = line.strip_prefix("failed ") {
+                        running.stop();
+                        return Err(Trouble::Start(reason.trim_end().to_owned()));
+                    }
+                    let mut words = line.strip_prefix("ready ").unwrap_or_default().split_whitespace();
                     if let (Some(Ok(port)), Some(version)) = (words.next().map(str::parse), words.next()) {
                         return Ok((port, version.to_owned()));
                     }
@@ -221,7 +229,7 @@ impl Supervisor {
                     return Err(Trouble::Start(format!("nothing was heard of it for {} s", START_WAIT.as_secs())));
                 }
                 // It has closed its output: it ends.
-                Err(RecvTimeoutError::Disconnected) => return Err(Trouble::Start(running.reap())),
+                Err(RecvTimeoutError::Disconnected) => return Err(Trouble::Start(running.stop())),
             }
         }
     }
@@ -250,7 +258,7 @@ impl Supervisor {
                     self.metrics.answers_again();
                     self.link.set_up(endpoint.clone());
                 }
-            } else if is_up {
+            } else if is_up && heard.elapsed() > SILENCE_MAX {
                 is_up = false;
                 self.metrics.hangs(heard.elapsed());
                 self.link.set_away("the engine does not answer");
@@ -260,6 +268,20 @@ impl Supervisor {
                 return Trouble::End(format!("it was silent for {} s", HANG_MAX.as_secs()));
             }
         }
+    }
+}
+
+/// Tells of the installation, and breaks it off when the end is asked for.
+struct Fetching<'a>(&'a Supervisor);
+
+impl install::Observer for Fetching<'_> {
+    fn step(&mut self, step: &str) {
+        Metrics::installing(step);
+    }
+
+    fn goes_on(&mut self, _octets: u64) -> bool {
+        // It is left where it is: whoever waits for it next is to find it too.
+        self.0.stopped.is_empty()
     }
 }
 
@@ -328,11 +350,6 @@ impl Running {
         }
         self.kill();
         format!("ended by force after {} s", STOP_WAIT.as_secs())
-    }
-
-    /// Waits for a child that ends; how it has ended.
-    fn reap(&mut self) -> String {
-        self.stop()
     }
 
     fn kill(&mut self) {

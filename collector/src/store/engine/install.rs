@@ -4,11 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha512};
 
 use super::VERSION;
 
+/// Between two looks at a program that runs.
+const PERIOD: Duration = Duration::from_millis(100);
 /// The file that the engine is.
 const FILE: &str = "libchdb.so";
 
@@ -82,6 +85,9 @@ pub enum InstallError {
         /// What tar says.
         said: String,
     },
+    /// Nobody waits for it any more.
+    #[error("the engine's installation was broken off")]
+    BrokenOff,
     /// A file or a folder.
     #[error("{path}: {source}")]
     File {
@@ -90,6 +96,15 @@ pub enum InstallError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+/// Who is told how far it is, and may break it off.
+pub trait Observer {
+    /// A step begins.
+    fn step(&mut self, step: &str);
+
+    /// A step has written so many octets; `false` breaks it off. Asked several times a second.
+    fn goes_on(&mut self, octets: u64) -> bool;
 }
 
 /// A way to name a path in an error.
@@ -121,14 +136,14 @@ pub fn place() -> Result<PathBuf, InstallError> {
     Ok(cache.join("weir").join("engine").join(VERSION).join(FILE))
 }
 
-/// Makes sure that the library is at `place`, and tells `progress` what is being done about it.
+/// Makes sure that the library is at `place`, and tells `observer` what is being done about it.
 ///
 /// Two that do it at once wait for each other; one that was ended in the middle leaves nothing that is taken for the library.
 ///
 /// # Errors
 ///
 /// [`InstallError`].
-pub fn install(package: Package, place: &Path, mut progress: impl FnMut(&str)) -> Result<(), InstallError> {
+pub fn install(package: Package, place: &Path, observer: &mut impl Observer) -> Result<(), InstallError> {
     if place.exists() {
         return Ok(());
     }
@@ -136,9 +151,15 @@ pub fn install(package: Package, place: &Path, mut progress: impl FnMut(&str)) -
     fs::create_dir_all(folder).map_err(at(folder))?;
     let lock = folder.join("install.lock");
     let held = File::create(&lock).map_err(at(&lock))?;
-    if held.try_lock().is_err() {
-        progress("another process fetches the engine");
-        held.lock().map_err(at(&lock))?;
+    let mut is_told = false;
+    while held.try_lock().is_err() {
+        if !std::mem::replace(&mut is_told, true) {
+            observer.step("another process fetches the engine");
+        }
+        if !observer.goes_on(0) {
+            return Err(InstallError::BrokenOff);
+        }
+        std::thread::sleep(PERIOD);
     }
     if place.exists() {
         return Ok(());
@@ -147,7 +168,7 @@ pub fn install(package: Package, place: &Path, mut progress: impl FnMut(&str)) -
     let work = folder.join("install");
     clear(&work)?;
     fs::create_dir(&work).map_err(at(&work))?;
-    let done = fetch(package, &work, &mut progress).and_then(|archive| unpack(&archive, &work, place, &mut progress));
+    let done = fetch(package, &work, observer).and_then(|archive| unpack(&archive, &work, place, observer));
     let cleared = clear(&work);
     done.and(cleared)
 }
@@ -160,20 +181,19 @@ fn clear(folder: &Path) -> Result<(), InstallError> {
 }
 
 /// Has npm fetch the package's archive, and checks it.
-fn fetch(package: Package, work: &Path, progress: &mut impl FnMut(&str)) -> Result<PathBuf, InstallError> {
+fn fetch(package: Package, work: &Path, observer: &mut impl Observer) -> Result<PathBuf, InstallError> {
     let named = if package.version.is_empty() { package.name.to_owned() } else { format!("{}@{}", package.name, package.version) };
-    progress(&format!("npm fetches {named}, about 180 MB"));
+    observer.step(&format!("npm fetches {named}, about 180 MB"));
     // Its cache too is in our folder: what it would keep there is never asked for again.
-    let arguments = ["pack", "--silent", "--ignore-scripts", "--no-audit", "--no-update-notifier", "--cache"];
+    let arguments = ["pack", "--loglevel=error", "--no-progress", "--ignore-scripts", "--no-audit", "--no-update-notifier", "--cache"];
     let mut command = Command::new("npm");
     command.args(arguments).arg(work.join("cache")).arg("--pack-destination").arg(work).arg(&named);
-    let output =
-        command.current_dir(work).stdin(Stdio::null()).output().map_err(|source| InstallError::Program { program: "npm", source })?;
+    let output = run("npm", command.current_dir(work), work, observer)?;
     let archive = archive_in(work)?;
-    let (true, Some(archive)) = (output.status.success(), archive) else {
-        return Err(InstallError::Fetch { package: named, said: last_words(&output.stderr, &output.stdout) });
+    let (true, Some(archive)) = (output.is_success, archive) else {
+        return Err(InstallError::Fetch { package: named, said: output.said });
     };
-    progress("checking what came");
+    observer.step("checking what came");
     let found = digest(&archive).map_err(at(&archive))?;
     if found != package.sha512 {
         return Err(InstallError::Checksum { package: named, found, wanted: package.sha512.to_owned() });
@@ -186,9 +206,47 @@ fn archive_in(work: &Path) -> Result<Option<PathBuf>, InstallError> {
     Ok(entries.filter_map(Result::ok).map(|entry| entry.path()).find(|path| path.extension().is_some_and(|extension| extension == "tgz")))
 }
 
-/// The last lines of what a program has said, on whichever side it has said anything.
-fn last_words(errors: &[u8], output: &[u8]) -> String {
-    let said = String::from_utf8_lossy(if errors.is_empty() { output } else { errors }).into_owned();
+/// How a program has ended.
+struct Ended {
+    is_success: bool,
+    said: String,
+}
+
+/// Runs a program to its end, what it says in a file of `work`; ends it when the observer wants no more.
+fn run(program: &'static str, command: &mut Command, work: &Path, observer: &mut impl Observer) -> Result<Ended, InstallError> {
+    let words = work.join(format!("{program}.log"));
+    let log = File::create(&words).map_err(at(&words))?;
+    let both = log.try_clone().map_err(at(&words))?;
+    let spawned = command.stdin(Stdio::null()).stdout(log).stderr(both).spawn();
+    let mut child = spawned.map_err(|source| InstallError::Program { program, source })?;
+    loop {
+        if let Some(status) = child.try_wait().map_err(|source| InstallError::Program { program, source })? {
+            let said = fs::read(&words).map_err(at(&words))?;
+            return Ok(Ended { is_success: status.success(), said: last_words(&said) });
+        }
+        if !observer.goes_on(octets_in(work)) {
+            drop(child.kill());
+            drop(child.wait());
+            return Err(InstallError::BrokenOff);
+        }
+        std::thread::sleep(PERIOD);
+    }
+}
+
+/// The octets of all files in a folder and in those within it; what vanishes while it is counted does not count.
+fn octets_in(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let octets = entries.filter_map(Result::ok).map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => octets_in(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    octets.sum()
+}
+
+/// The last lines of what a program has said.
+fn last_words(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said).into_owned();
     let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
     lines.get(lines.len().saturating_sub(4)..).unwrap_or_default().join("; ")
 }
@@ -206,14 +264,14 @@ fn digest(path: &Path) -> io::Result<String> {
 }
 
 /// Takes the library out of the archive and puts it in its place in one step.
-fn unpack(archive: &Path, work: &Path, place: &Path, progress: &mut impl FnMut(&str)) -> Result<(), InstallError> {
-    progress("unpacking the library, about 570 MB");
+fn unpack(archive: &Path, work: &Path, place: &Path, observer: &mut impl Observer) -> Result<(), InstallError> {
+    observer.step("unpacking the library, about 570 MB");
     let inside = format!("package/{FILE}");
     let mut command = Command::new("tar");
-    command.args(["-xzf"]).arg(archive).arg("-C").arg(work).arg(&inside).stdin(Stdio::null());
-    let output = command.output().map_err(|source| InstallError::Program { program: "tar", source })?;
-    if !output.status.success() {
-        return Err(InstallError::Unpack { folder: work.to_path_buf(), said: last_words(&output.stderr, &output.stdout) });
+    command.args(["-xzf"]).arg(archive).arg("-C").arg(work).arg(&inside);
+    let output = run("tar", &mut command, work, observer)?;
+    if !output.is_success {
+        return Err(InstallError::Unpack { folder: work.to_path_buf(), said: output.said });
     }
     let library = work.join(inside);
     // On the disk before it has its name: after a loss of power there is the whole library or none.
@@ -228,8 +286,8 @@ mod tests {
 
     #[test]
     fn the_last_words_are_the_last_lines() {
-        assert_eq!(last_words(b"", b"a\n\nb\n"), "a; b");
-        assert_eq!(last_words(b"1\n2\n3\n4\n5\n", b"x"), "2; 3; 4; 5");
+        assert_eq!(last_words(b"a\n\nb\n"), "a; b");
+        assert_eq!(last_words(b"1\n2\n3\n4\n5\n"), "2; 3; 4; 5");
     }
 
     #[test]

@@ -158,11 +158,16 @@ impl Library {
         Ok(Connection { functions: Arc::clone(&self.0), raw })
     }
 
-    /// Ends the engine's threads, after which the process may end; answers whether all have ended. Every connection must be closed.
-    #[must_use]
-    pub fn shutdown(self) -> bool {
-        // SAFETY: the header says that it refuses, and does nothing, while a connection is open.
-        unsafe { (self.0.shutdown)() == 0 }
+    /// Ends the engine, and with it this process, by exit code 0. Every connection must be closed.
+    ///
+    /// Files that were opened stay as they are: nothing that was registered for the process's end is run. After an insert this
+    /// version of the engine leaves a thread parked which it cannot join, and that must not find its world torn down.
+    pub fn leave(self) -> ! {
+        // SAFETY: the header says that it refuses, and does nothing, while a connection is open; `_exit` has no conditions.
+        unsafe {
+            (self.0.shutdown)();
+            libc::_exit(0)
+        }
     }
 }
 
@@ -381,9 +386,12 @@ unsafe fn text(pointer: *const c_char) -> Option<String> {
     (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()).filter(|text| !text.is_empty())
 }
 
-/// Has the kernel end this process when the thread that started it ends, even while it is stopped.
-#[cfg(target_os = "linux")]
+/// Has the kernel end this process when the thread that started it ends, even while it is stopped; where the kernel cannot, the
+/// end of standard input has to do.
 pub fn end_with_parent() {
+    #[cfg(target_os = "linux")]
     // SAFETY: it takes numbers and touches no memory of ours; what it answers changes nothing, the end of standard input is told too.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    }
 }

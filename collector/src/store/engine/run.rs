@@ -1,5 +1,6 @@
 //! `weir engine run`: the child's life, from the lock of its folder to the end of the engine's threads.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -56,13 +57,17 @@ pub enum RunError {
     System(#[from] io::Error),
 }
 
-/// Is the engine until standard input ends or SIGTERM comes. The first line of standard input is the secret; the line on
-/// standard output, when the engine answers, is `ready PORT VERSION`.
+/// Is the engine until standard input ends or SIGTERM comes, and then ends the process. The first line of standard input is the
+/// secret; the line on standard output is `ready PORT VERSION` when the engine answers, `failed REASON` when it never will.
 ///
 /// # Errors
 ///
 /// [`RunError`].
-pub fn run(options: &Options) -> Result<(), RunError> {
+pub fn run(options: &Options) -> Result<Infallible, RunError> {
+    live(options).inspect_err(|error| println!("failed {}", error.to_string().replace('\n', " ")))
+}
+
+fn live(options: &Options) -> Result<Infallible, RunError> {
     library::end_with_parent();
     // It may always be raised; where there is no such file, nothing is lost.
     drop(std::fs::write("/proc/self/oom_score_adj", OOM_SCORE));
@@ -87,10 +92,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     if let Some(sessions) = Arc::into_inner(sessions) {
         sessions.close();
     }
-    if !engine.shutdown() {
-        tracing::warn!("the engine's threads have not all ended");
-    }
-    Ok(())
+    engine.leave()
 }
 
 /// Settings of the engine as a whole. Caches and pools are by default made for a server of its own.
