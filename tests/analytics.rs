@@ -1,0 +1,336 @@
+//! Analytics with the real engine: every answer against a plain reading of the same flows.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+
+use bench::synthesize::Random;
+use collector::store::config::Config;
+use collector::store::schema::Schema;
+use serde_json::Value;
+
+use tests::engine::Alone;
+use tests::filters;
+use tests::flows::{self, Record};
+use tests::rest::Rest;
+
+const RECORDS: usize = 4_000;
+const HOUR: u64 = 3_600;
+
+/// An engine with the records of an hour that is over.
+struct Store {
+    engine: Alone,
+    records: Vec<Record>,
+    from: u64,
+}
+
+impl Store {
+    fn start(seed: u64) -> Self {
+        let engine = Alone::start();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let schema = Schema::new(&Config::default(), "weir").unwrap();
+        runtime.block_on(schema.prepare(&engine.link().client().unwrap())).unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let from = now - now % HOUR - HOUR;
+        let mut random = Random::new(seed);
+        let records: Vec<Record> = (0..RECORDS).map(|_| Record::random(&mut random, from, 3_600)).collect();
+        // Two inserts: sums of the same minute come in several rows until they are merged.
+        for part in records.chunks(RECORDS / 2) {
+            assert_eq!(engine.query(&flows::insert(part)), "");
+        }
+        Self { engine, records, from }
+    }
+
+    fn rest(&self) -> Rest {
+        Rest::start(&self.engine.link(), |_| {})
+    }
+
+    /// Every direction of every record that is not a repeat.
+    fn directions(&self) -> impl Iterator<Item = Record> {
+        self.records.iter().filter(|record| !record.is_repeat).flat_map(Record::directions)
+    }
+
+    fn ends(&self) -> (String, String) {
+        (moment(self.from), moment(self.from + HOUR))
+    }
+}
+
+fn moment(seconds: u64) -> String {
+    schemas::time::Timestamp(seconds * 1_000).to_string()
+}
+
+/// Octets, packets, flows, those of an unknown rate, with sampling undone.
+type Sums = [u64; 4];
+
+fn sums(records: impl Iterator<Item = Record>) -> Sums {
+    records.fold([0; 4], |sum, record| {
+        let scale = record.scale();
+        let adds = [record.octets * scale, record.packets * scale, scale, u64::from(record.sampling_interval == 0)];
+        std::array::from_fn(|index| sum[index] + adds[index])
+    })
+}
+
+fn read(volume: &Value) -> Sums {
+    ["octets", "packets", "flows", "unknown_flows"].map(|name| volume[name].as_u64().unwrap())
+}
+
+#[test]
+fn random_filters_let_through_what_a_plain_reading_lets_through() {
+    let seed = std::env::var("WEIR_FILTER_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_120);
+    let cases: u32 = std::env::var("WEIR_FILTER_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
+    println!("WEIR_FILTER_SEED={seed} WEIR_FILTER_CASES={cases}");
+    let store = Store::start(seed);
+    let rest = store.rest();
+    let (from, to) = store.ends();
+    let mut random = Random::new(seed);
+    let (mut tables, mut hits) = (BTreeMap::new(), 0);
+    for case in 0..cases {
+        let filter = filters::random(&mut random, case % 5);
+        let pairs = [("from", from.as_str()), ("to", to.as_str()), ("filter", filter.text.as_str())];
+        let expected = sums(store.directions().filter(|record| (filter.holds)(record)));
+        let group = ("group_by", "exporter");
+        let top = rest.get("top", &[pairs[0], pairs[1], pairs[2], group]);
+        if top["source"]["repeats"] == "left_out" {
+            assert_eq!(read(&top["total"]), expected, "WEIR_FILTER_SEED={seed}, case {case}: {}", filter.text);
+        }
+        let chart = rest.get("traffic", &pairs);
+        if chart["source"]["repeats"] == "left_out" {
+            assert_eq!(read(&chart["total"]), expected, "WEIR_FILTER_SEED={seed}, case {case}: {}", filter.text);
+        }
+        // A list shows records as they are: repeats too, two-way ones from their own end.
+        let listed = rest.get("flows", &[pairs[0], pairs[1], pairs[2], ("limit", "1")]);
+        let count = store.records.iter().filter(|record| (filter.holds)(record)).count();
+        assert_eq!(listed["total"], count, "WEIR_FILTER_SEED={seed}, case {case}: {}", filter.text);
+        *tables.entry(chart["source"]["table"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+        hits += u32::from(expected != [0; 4]);
+    }
+    println!("{hits} of {cases} let something through; read from {tables:?}");
+    assert!(hits > cases / 2, "most of the filters are worth comparing");
+}
+
+/// A word of `group_by`, and what it is in a record.
+type Grouping = (&'static str, fn(&Record) -> Value);
+
+const GROUPINGS: &[Grouping] = &[
+    ("src_address", |record| record.ends[0].address.to_string().into()),
+    ("dst_address", |record| record.ends[1].address.to_string().into()),
+    ("src_prefix", |record| prefix(record, 0)),
+    ("dst_prefix", |record| prefix(record, 1)),
+    ("src_port", |record| record.ends[0].port.into()),
+    ("dst_port", |record| record.ends[1].port.into()),
+    ("src_as", |record| record.ends[0].system.into()),
+    ("dst_as", |record| record.ends[1].system.into()),
+    ("src_country", |record| record.ends[0].country.into()),
+    ("dst_country", |record| record.ends[1].country.into()),
+    ("src_city", |record| record.ends[0].city.into()),
+    ("dst_customer", |record| record.ends[1].customer.into()),
+    ("src_site", |record| record.ends[0].site.into()),
+    ("protocol", |record| record.protocol.into()),
+    ("application", |record| record.application.into()),
+    ("exporter", |record| record.exporter.to_string().into()),
+    ("in_if", |record| record.ends[0].interface.into()),
+    ("out_if", |record| record.ends[1].interface.into()),
+    ("in_boundary", |record| ["undefined", "external", "internal"][usize::try_from(record.ends[0].boundary).unwrap()].into()),
+    ("direction", |record| record.direction.into()),
+    ("tcp_flags", |record| record.flags.into()),
+];
+
+fn prefix(record: &Record, end: usize) -> Value {
+    let prefix = record.ends[end].prefix();
+    format!("{}/{}", prefix.first(), prefix.length()).into()
+}
+
+#[test]
+fn every_grouping_adds_up_and_the_largest_and_the_others_are_the_total() {
+    let store = Store::start(1);
+    let rest = store.rest();
+    let (from, to) = store.ends();
+    let total = sums(store.directions());
+    for (word, key) in GROUPINGS {
+        let mut groups: BTreeMap<String, Vec<Record>> = BTreeMap::new();
+        for record in store.directions() {
+            groups.entry(key(&record).to_string()).or_default().push(record);
+        }
+        let pairs = [("from", from.as_str()), ("to", to.as_str()), ("group_by", *word)];
+        let top = rest.get("top", &[pairs[0], pairs[1], pairs[2], ("limit", "3")]);
+        let mut left = total;
+        for row in top["rows"].as_array().unwrap() {
+            let own = sums(groups[&row[word].to_string()].iter().cloned());
+            assert_eq!(read(row), own, "{word} {}", row[word]);
+            left = std::array::from_fn(|index| left[index] - own[index]);
+        }
+        assert_eq!((read(&top["other"]), read(&top["total"])), (left, total), "{word}");
+        assert_eq!(top["groups"], groups.len(), "{word}");
+        let mut largest: Vec<u64> = groups.values().map(|records| sums(records.iter().cloned())[0]).collect();
+        largest.sort_unstable_by(|one, other| other.cmp(one));
+        let ranked: Vec<u64> = top["rows"].as_array().unwrap().iter().map(|row| row["octets"].as_u64().unwrap()).collect();
+        assert_eq!(ranked, largest[..ranked.len()], "{word}");
+
+        let chart = rest.get("traffic", &[pairs[0], pairs[1], pairs[2], ("top", "3")]);
+        assert_eq!(chart["points"].as_array().unwrap().len(), 60, "an hour by the minute");
+        let lines = chart["series"].as_array().unwrap();
+        let rows: Vec<(String, Sums)> = lines.iter().map(|line| (line[word].to_string(), read(line))).collect();
+        let expected: Vec<(String, Sums)> = top["rows"].as_array().unwrap().iter().map(|row| (row[word].to_string(), read(row))).collect();
+        assert_eq!(rows, expected, "{word}");
+        assert_eq!((read(&chart["other"]), read(&chart["total"])), (left, total), "{word}");
+        // Bits a second of sixty points of a minute each.
+        let bits: f64 = chart["total"]["values"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap() * 60.0).sum();
+        #[expect(clippy::cast_precision_loss, reason = "compared to one in a million")]
+        let octets = total[0] as f64;
+        assert!((bits / 8.0 / octets - 1.0).abs() < 1e-6, "{word}: {bits} bits, {octets} octets");
+    }
+}
+
+#[test]
+fn sums_by_the_minute_and_the_hour_are_those_of_the_flows() {
+    let store = Store::start(2);
+    let rest = store.rest();
+    let (from, to) = store.ends();
+    for word in ["src_as,dst_country", "exporter,in_if,out_boundary,src_customer", "application,protocol", "src_prefix", "dst_prefix"] {
+        let pairs = [("from", from.as_str()), ("to", to.as_str()), ("group_by", word), ("limit", "1000"), ("top", "100")];
+        let ask = |path: &str, more: &[(&str, &str)]| rest.get(path, &[&pairs, more].concat());
+        // A condition that only flows can answer, and that all of them meet.
+        let of_flows = ask("top", &[("filter", "octets >= 0")]);
+        let of_sums = ask("top", &[]);
+        assert_eq!((of_flows["source"]["level"].as_str(), of_sums["source"]["level"].as_str()), (Some("flows"), Some("hour")), "{word}");
+        assert_close(&of_flows["rows"], &of_sums["rows"]);
+        assert_close(&of_flows["total"], &of_sums["total"]);
+        let (of_flows, of_sums) = (ask("traffic", &[("filter", "octets >= 0"), ("step", "10m")]), ask("traffic", &[("step", "10m")]));
+        assert_eq!((of_flows["source"]["level"].as_str(), of_sums["source"]["level"].as_str()), (Some("flows"), Some("minute")), "{word}");
+        assert_close(&of_flows["total"], &of_sums["total"]);
+        assert_eq!(of_flows["points"].as_array().unwrap().len(), 6);
+    }
+}
+
+/// Whole numbers are equal, the errors of sampling as near as their sums in another order can be.
+fn assert_close(one: &Value, other: &Value) {
+    match (one, other) {
+        (Value::Array(one), Value::Array(other)) => {
+            assert_eq!(one.len(), other.len());
+            one.iter().zip(other).for_each(|(one, other)| assert_close(one, other));
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+            one.iter().for_each(|(name, value)| assert_close(value, &other[name]));
+        }
+        (Value::Number(one), Value::Number(other)) if one.is_f64() || other.is_f64() => {
+            let (one, other) = (one.as_f64().unwrap(), other.as_f64().unwrap());
+            assert!((one - other).abs() <= one.abs() * 1e-5 + 1e-3, "{one} {other}");
+        }
+        _ => assert_eq!(one, other),
+    }
+}
+
+#[test]
+fn one_interface_sees_repeats_and_everything_else_leaves_them_out() {
+    let store = Store::start(3);
+    let rest = store.rest();
+    let (from, to) = store.ends();
+    let filter = "exporter = 192.0.2.1 and in_if = 2";
+    let answer = rest.get("top", &[("from", &from), ("to", &to), ("group_by", "protocol"), ("filter", filter)]);
+    let exporter: schemas::net::Address = "192.0.2.1".parse().unwrap();
+    let own = |record: &Record| record.exporter == exporter && record.ends[0].interface == 2;
+    let all = store.records.iter().flat_map(Record::directions).filter(own);
+    assert_eq!((read(&answer["total"]), &answer["source"]["repeats"]), (sums(all), &"counted".into()));
+}
+
+#[test]
+fn flows_leave_as_csv_and_as_parquet_that_the_engine_reads_again() {
+    let store = Store::start(4);
+    let rest = store.rest();
+    let (from, to) = store.ends();
+    let filter = "protocol = udp";
+    let own: Vec<&Record> = store.records.iter().filter(|record| record.protocol == 17).collect();
+    let octets: u64 = own.iter().map(|record| record.octets).sum();
+    let pairs = [("from", from.as_str()), ("to", to.as_str()), ("filter", filter)];
+
+    let (status, headers, csv) = rest.ask("flows", &[pairs[0], pairs[1], pairs[2], ("format", "csv")]);
+    assert_eq!(status, 200);
+    assert!(headers.contains("text/csv") && headers.contains("attachment; filename=") && headers.contains(".csv"), "{headers}");
+    let csv = String::from_utf8(csv).unwrap();
+    let head: Vec<&str> = csv.lines().next().unwrap().split(',').map(|name| name.trim_matches('"')).collect();
+    let column = head.iter().position(|name| *name == "octets").unwrap();
+    // No text stands before the octets, so that a comma is a comma.
+    let sum: u64 = csv.lines().skip(1).map(|line| line.split(',').nth(column).unwrap().parse::<u64>().unwrap()).sum();
+    assert_eq!((csv.lines().count() - 1, sum), (own.len(), octets));
+
+    let (status, headers, parquet) = rest.ask("flows", &[pairs[0], pairs[1], pairs[2], ("format", "parquet")]);
+    assert_eq!((status, &parquet[..4], &parquet[parquet.len() - 4..]), (200, &b"PAR1"[..], &b"PAR1"[..]));
+    assert!(headers.contains("application/vnd.apache.parquet"), "{headers}");
+    let file = store.engine.folder().join("flows.parquet");
+    std::fs::write(&file, &parquet).unwrap();
+    let read = store
+        .engine
+        .query(&format!("SELECT count(), sum(octets), any(destination_address) != '' FROM file('{}', Parquet)", file.display()));
+    assert_eq!(read, format!("{}\t{octets}\t1", own.len()));
+
+    let pages: Vec<Value> = [0, 100]
+        .iter()
+        .map(|offset| rest.get("flows", &[pairs[0], pairs[1], pairs[2], ("limit", "100"), ("offset", &offset.to_string())]))
+        .collect();
+    let times: Vec<&str> =
+        pages.iter().flat_map(|page| page["flows"].as_array().unwrap()).map(|flow| flow["time"].as_str().unwrap()).collect();
+    assert!(times.is_sorted_by(|one, other| one >= other), "the newest first, page by page");
+    assert_eq!((times.len(), pages[0]["total"].as_u64()), (200, Some(u64::try_from(own.len()).unwrap())));
+}
+
+#[test]
+fn a_query_that_hits_a_limit_names_it_and_the_next_one_is_answered() {
+    let store = Store::start(5);
+    let (from, to) = store.ends();
+    let ask = |change: fn(&mut api::query::Config), path: &str, word: &str| {
+        let rest = Rest::start(&store.engine.link(), |config| change(&mut config.api.query));
+        let (status, _, octets) = rest.ask(path, &[("from", &from), ("to", &to), ("group_by", word)]);
+        let json: Value = serde_json::from_slice(&octets).unwrap();
+        (status, json["error"]["code"].as_str().unwrap_or("").to_owned(), json["error"]["message"].as_str().unwrap_or("").to_owned())
+    };
+    for (key, answer) in [
+        ("rows_read_max = 100", ask(|config| config.rows_read_max = 100, "top", "src_address,src_port")),
+        (
+            "memory_octets_max = 100000",
+            ask(|config| config.memory_octets_max = 100_000, "top", "src_address,dst_address,src_port,dst_port"),
+        ),
+        ("rows_result_max = 20", ask(|config| config.rows_result_max = 20, "traffic", "src_port")),
+    ] {
+        assert_eq!((answer.0, answer.1.as_str()), (422, "query_limit"), "{key}: {}", answer.2);
+        assert!(answer.2.contains(&format!("api.query.{key}")), "{}", answer.2);
+    }
+    assert_eq!(ask(|_| {}, "top", "src_address").0, 200);
+}
+
+#[test]
+fn what_flows_no_longer_cover_comes_from_sums_and_what_only_they_have_is_missing() {
+    let store = Store::start(6);
+    // The half hour that is older is dropped from the flows, as retention would.
+    let middle = store.from + HOUR / 2;
+    assert_eq!(store.engine.query(&format!("ALTER TABLE flows DELETE WHERE time < toDateTime({middle}) SETTINGS mutations_sync = 1")), "");
+    let rest = store.rest();
+    let (from, to) = store.ends();
+    let chart = rest.get("traffic", &[("from", &from), ("to", &to), ("step", "10s"), ("group_by", "src_as")]);
+    assert_eq!((chart["source"]["level"].as_str(), chart["step"].as_u64()), (Some("minute"), Some(60)));
+    assert!(chart["source"]["reason"].as_str().unwrap().contains("kept no more"), "{}", chart["source"]);
+    assert_eq!(read(&chart["total"]), sums(store.directions()));
+    let top = rest.get("top", &[("from", &from), ("to", &to), ("group_by", "src_port")]);
+    let first = store.records.iter().map(|record| record.time).filter(|time| *time >= middle).min().unwrap();
+    assert_eq!(
+        (top["source"]["missing"]["from"].as_str(), top["source"]["missing"]["to"].as_str()),
+        (Some(from.as_str()), Some(moment(first).as_str()))
+    );
+    assert_eq!(top["source"]["covers"]["from"], moment(first));
+    assert_eq!(read(&top["total"]), sums(store.directions().filter(|record| record.time >= middle)));
+    let listed = rest.get("flows", &[("from", &from), ("to", &to)]);
+    assert_eq!(listed["missing"]["from"], from);
+}
+
+#[test]
+fn a_summary_tells_the_peak_and_who_sent_most() {
+    let store = Store::start(7);
+    let summary = store.rest().get("summary", &[("range", "7d")]);
+    assert_eq!(summary["store"]["available"], true, "{summary}");
+    assert_eq!(read(&summary["traffic"]), sums(store.directions()));
+    let mut minutes: BTreeMap<u64, u64> = BTreeMap::new();
+    store.directions().for_each(|record| *minutes.entry(record.time / 60).or_default() += record.octets * record.scale());
+    assert_eq!(summary["traffic"]["peak_bps"], minutes.values().max().unwrap() * 8 / 60);
+    assert_eq!((summary["top_asns"].as_array().unwrap().len(), summary["top_countries"].as_array().unwrap().len()), (4, 5));
+    assert_eq!(summary["top_sources"].as_array().unwrap().len(), 10);
+}
