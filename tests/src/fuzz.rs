@@ -9,6 +9,8 @@ pub mod seed;
 
 use std::io::Cursor;
 
+use api::query::compile::{Column, Statement};
+use api::query::{Bounds, parser};
 use collector::decode::frame::{Link, dissect, tunnelled};
 use collector::receive::capture::Capture;
 use collector::receive::reassembly::Reassembler;
@@ -34,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frame", feed: frame },
     Target { name: "capture", feed: capture },
     Target { name: "config", feed: config },
+    Target { name: "filter", feed: filter },
 ];
 
 /// Datagrams of NetFlow version 1.
@@ -75,6 +78,22 @@ pub fn plan_against_oracle(input: &[u8]) {
 pub fn config(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     drop(api::config::check::read(text));
+}
+
+/// A filter of a query: an error lies within the text, and nothing of what is read reaches the SQL but by a bound value.
+pub fn filter(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    match parser::parse(text, &Bounds::default()) {
+        Ok(None) => assert!(text.trim().is_empty(), "only nothing is no filter"),
+        Ok(Some(filter)) => {
+            let mut statement = Statement::default();
+            statement.filter(&filter, &|field| Column { name: field.column(), length: "length" });
+            let is_ours = |letter: char| letter.is_ascii_alphanumeric() || " _(){}:,=<>".contains(letter);
+            assert!(statement.sql.chars().all(is_ours), "{}", statement.sql);
+            assert_eq!(statement.sql.matches("{p").count(), statement.values.len(), "every value is bound once");
+        }
+        Err(error) => assert!(error.offset <= text.len() && text.is_char_boundary(error.offset), "{error}"),
+    }
 }
 
 /// A frame behind one octet that picks its link layer.

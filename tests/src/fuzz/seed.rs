@@ -34,6 +34,17 @@ id = "edge"
 communities = ["65535:666"]
 "#;
 
+/// Filters of queries, each with other kinds of fields.
+const FILTERS: &[(&str, &str)] = &[
+    ("addresses-and-ports", "dst_address in 203.0.113.0/24 and protocol = udp and src_port in (53, 123)"),
+    ("either-end-and-ranges", "not (port in 1024..2048 or address not in (2001:db8::/32, 10.0.0.1..10.0.0.9)) and octets >= 10k"),
+    ("texts", "src_customer = \"O'Neill \\\"x\\\"\" or dst_city != 'Köln' and src_country in (de, FR)"),
+    (
+        "flags-and-prefixes",
+        "tcp_flags has syn+ack and tcp_flags != 18 and src_prefix = 10.0.0.0/8 and dst_as in AS64500..AS64510 and in_boundary = external",
+    ),
+];
+
 /// All seeds.
 #[must_use]
 pub fn all() -> Vec<Seed> {
@@ -55,6 +66,7 @@ pub fn all() -> Vec<Seed> {
     seeds.push(("plan_against_oracle", "version9", [&[0, 7, 0x30, 0x31, 2, 3, 5, 6, 7, 0x18], records.as_slice()].concat()));
     seeds.push(("plan_against_oracle", "ipfix", [&[1, 7, 0, 0x11, 0x19, 0x1a, 0x0c, 0x1d, 0x1e, 0x1f], records.as_slice()].concat()));
     seeds.push(("config", "provider", CONFIGURATION.as_bytes().to_vec()));
+    seeds.extend(FILTERS.iter().map(|(name, text)| ("filter", *name, text.as_bytes().to_vec())));
     seeds.extend(frames());
     seeds.extend(captures());
     seeds
