@@ -7,7 +7,7 @@
 //! Each row of a batch lands in exactly one count of its exporter's ledger, however many targets it counts for.
 
 mod bound;
-mod clock;
+pub(crate) mod clock;
 mod heavy;
 mod recent;
 mod scale;
@@ -16,6 +16,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod traffic;
+pub(crate) mod volume;
 pub(crate) mod watch;
 mod window;
 
@@ -34,7 +35,8 @@ use recent::{Recent, Role};
 use scale::Scales;
 use suspect::Suspects;
 use table::{Entry, Key, Seeds, Suspicion, Table};
-use traffic::{Amount, Exported, Ports, Rows, Shares};
+use traffic::{Amount, Ports, Rows, Shares};
+use volume::Exported;
 use watch::Watch;
 
 /// Hosts, or prefixes, that a shard can be asked to count: up to 46 GB.
@@ -198,7 +200,7 @@ impl Counter {
     /// Works out which entries a row is for.
     #[inline]
     fn prepare(&mut self, rows: &Rows, row: usize, moments: &Moments, tally: &mut Ledger) {
-        let (forth, back) = (rows.forth(row), if rows.is_two_way { rows.back(row) } else { Exported::default() });
+        let (forth, back) = (rows.volumes.forth(row), if rows.volumes.is_two_way { rows.volumes.back(row) } else { Exported::default() });
         if forth.is_none() && back.is_none() {
             tally.records_without_volume += 1;
             return;

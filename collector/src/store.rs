@@ -1,6 +1,7 @@
 //! Where every flow is kept: ClickHouse, in a child process of ours or at a URL.
 
 pub mod account;
+pub mod block;
 pub mod config;
 pub mod engine;
 pub mod handover;
@@ -8,6 +9,8 @@ pub mod insert;
 pub mod link;
 pub mod metrics;
 pub mod names;
+mod native;
+pub mod once;
 pub mod queue;
 pub mod recovered;
 pub mod schema;

@@ -306,6 +306,12 @@ impl FlowBatch {
         self.capacity - self.rows
     }
 
+    /// The columns that any segment has written; all others are zero.
+    #[must_use]
+    pub fn written(&self) -> ColumnSet {
+        self.written
+    }
+
     /// The runs of rows, in order and without gaps.
     #[must_use]
     pub fn segments(&self) -> &[Segment] {

@@ -45,18 +45,18 @@ pub(super) struct Clock {
 
 /// When a flow was, by our clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct Span {
     /// First moment, unix milliseconds.
-    pub(super) start: u64,
+    pub(crate) start: u64,
     /// Last moment, not before the first.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// Whether the exporter's times could not be and the arrival stands for them.
-    pub(super) corrected: bool,
+    pub(crate) corrected: bool,
 }
 
 /// When the records of one origin may have been.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moments {
+pub(crate) struct Moments {
     /// When they came.
     arrival: u64,
     /// The latest end that their exporter's clock may tell.
@@ -68,12 +68,24 @@ pub(super) struct Moments {
 }
 
 impl Moments {
+    /// Those of an origin's records at `now`, whose ends may lie `tolerance_milliseconds` in the future before their clock is taken for wrong.
+    #[inline]
+    pub(crate) fn of(origin: &Origin, now: u64, tolerance_milliseconds: u64) -> Self {
+        let arrival = if origin.arrival_milliseconds == 0 { now } else { origin.arrival_milliseconds.min(now) };
+        Self {
+            arrival,
+            latest: arrival.saturating_add(tolerance_milliseconds),
+            offset_milliseconds: origin.clock_offset_milliseconds,
+            rest_milliseconds: u64::from(origin.time_resolution_milliseconds.saturating_sub(1)),
+        }
+    }
+
     /// Where a record with these exporter times lies on our clock.
     ///
     /// A record that tells whole seconds lasts to the last moment of its last second: taken as they are, all records of a second would lie
     /// in its first slot. Without an end, with a start behind the end or an end in the future, the arrival is all that is known.
     #[inline]
-    pub(super) fn span(&self, start: u64, end: u64) -> Span {
+    pub(crate) fn span(&self, start: u64, end: u64) -> Span {
         let Self { arrival, latest, offset_milliseconds, rest_milliseconds } = *self;
         if end == 0 {
             return Span { start: arrival, end: arrival, corrected: false };
@@ -188,10 +200,7 @@ impl Clock {
     /// What the records of one origin have in common.
     #[inline]
     pub(super) fn moments(&self, origin: &Origin) -> Moments {
-        let arrival = if origin.arrival_milliseconds == 0 { self.now } else { origin.arrival_milliseconds.min(self.now) };
-        let offset_milliseconds = origin.clock_offset_milliseconds;
-        let rest_milliseconds = u64::from(origin.time_resolution_milliseconds.saturating_sub(1));
-        Moments { arrival, latest: arrival.saturating_add(self.tolerance_milliseconds), offset_milliseconds, rest_milliseconds }
+        Moments::of(origin, self.now, self.tolerance_milliseconds)
     }
 
     /// Whether a record that ended at `end` is older than the windows reach back.

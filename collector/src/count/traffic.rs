@@ -2,10 +2,11 @@
 
 use schemas::amplification;
 use schemas::counter::Volume;
-use schemas::flow::{Column, ColumnSet, FlowBatch, GROUP_ROWS, Segment, fragment};
+use schemas::flow::{Column, FlowBatch, GROUP_ROWS, Segment, fragment};
 use schemas::net::Address;
 
 use super::clock::Span;
+use super::volume::{Exported, Values, Volumes, at};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -157,20 +158,6 @@ pub(super) struct Traffic {
     pub(super) amount: Amount,
 }
 
-/// The values of one column for a group of rows.
-type Values<'a, T> = &'a [T; GROUP_ROWS];
-
-/// Which columns hold the volume of a segment's rows.
-#[derive(Clone, Copy)]
-enum Counts<'a> {
-    /// One way: packets and octets, and the link layer's octets in front of each packet.
-    Delta(Values<'a, u64>, Values<'a, u64>, Option<Values<'a, u16>>),
-    /// Both ways.
-    TwoWay(Values<'a, u64>, Values<'a, u64>, Values<'a, u64>, Values<'a, u64>),
-    /// Since the flow began.
-    Total(Values<'a, u64>, Values<'a, u64>),
-}
-
 /// Some rows of a segment, with the columns that count; zeroes where the segment has no such column.
 pub(super) struct Rows<'a> {
     /// How many rows there are, at most [`GROUP_ROWS`].
@@ -187,43 +174,9 @@ pub(super) struct Rows<'a> {
     sampling_interval: Values<'a, u32>,
     start: Values<'a, u64>,
     end: Values<'a, u64>,
-    counts: Counts<'a>,
-    reverse_packets: Values<'a, u64>,
-    reverse_octets: Values<'a, u64>,
     is_repeat: Values<'a, u8>,
-    /// Whether a row may tell of both directions.
-    pub(super) is_two_way: bool,
+    pub(super) volumes: Volumes<'a>,
 }
-
-/// Packets and octets as exported, IP octets only.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Exported {
-    packets: u64,
-    octets: u64,
-}
-
-impl Exported {
-    #[inline]
-    pub(super) fn is_none(self) -> bool {
-        self.packets == 0 && self.octets == 0
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self { packets: self.packets.saturating_add(other.packets), octets: self.octets.saturating_add(other.octets) }
-    }
-}
-
-#[inline]
-#[expect(clippy::indexing_slicing, reason = "taken modulo the length")]
-fn at<T: Copy>(column: Values<'_, T>, row: usize) -> T {
-    column[row % GROUP_ROWS]
-}
-
-/// Two ways to tell a volume, of which the first found counts, before the totals.
-const DELTA: ColumnSet = ColumnSet::of(&[Column::OctetDeltaCount, Column::PacketDeltaCount]);
-const TWO_WAY: ColumnSet =
-    ColumnSet::of(&[Column::InitiatorOctets, Column::InitiatorPackets, Column::ResponderOctets, Column::ResponderPackets]);
-const REVERSE: ColumnSet = ColumnSet::of(&[Column::ReverseOctetDeltaCount, Column::ReversePacketDeltaCount]);
 
 impl<'a> Rows<'a> {
     /// The rows of a segment from `skipped` on, as many as make a group.
@@ -240,22 +193,6 @@ impl<'a> Rows<'a> {
                 if present.has(Column::$variant) { column!($name, $zero) } else { &[$zero; GROUP_ROWS] }
             };
         }
-        let counts = if present.meets(DELTA) {
-            Counts::Delta(
-                column!(packet_delta_count, PacketDeltaCount, 0),
-                column!(octet_delta_count, OctetDeltaCount, 0),
-                present.has(Column::LinkLayerOctets).then(|| column!(link_layer_octets, 0)),
-            )
-        } else if present.meets(TWO_WAY) {
-            Counts::TwoWay(
-                column!(initiator_packets, InitiatorPackets, 0),
-                column!(initiator_octets, InitiatorOctets, 0),
-                column!(responder_packets, ResponderPackets, 0),
-                column!(responder_octets, ResponderOctets, 0),
-            )
-        } else {
-            Counts::Total(column!(packet_total_count, PacketTotalCount, 0), column!(octet_total_count, OctetTotalCount, 0))
-        };
         Self {
             count,
             source_address: column!(source_address, SourceAddress, Address(0)),
@@ -271,10 +208,7 @@ impl<'a> Rows<'a> {
             sampling_interval: column!(sampling_interval, 1),
             start: column!(flow_start_milliseconds, FlowStartMilliseconds, 0),
             end: column!(flow_end_milliseconds, FlowEndMilliseconds, 0),
-            is_two_way: present.meets(REVERSE) || matches!(counts, Counts::TwoWay(..)),
-            counts,
-            reverse_packets: column!(reverse_packet_delta_count, ReversePacketDeltaCount, 0),
-            reverse_octets: column!(reverse_octet_delta_count, ReverseOctetDeltaCount, 0),
+            volumes: Volumes::new(batch, segment, skipped),
             is_repeat: match batch.labels.is_repeat.get(first..).and_then(|values| values.first_chunk()) {
                 Some(values) if batch.labels.are_written() => values,
                 _ => &[0; GROUP_ROWS],
@@ -297,32 +231,6 @@ impl<'a> Rows<'a> {
     #[inline]
     pub(super) fn times(&self, row: usize) -> (u64, u64) {
         (at(self.start, row), at(self.end, row))
-    }
-
-    /// What went from source to destination.
-    #[inline]
-    pub(super) fn forth(&self, row: usize) -> Exported {
-        match self.counts {
-            Counts::Delta(packets, octets, None) => Exported { packets: at(packets, row), octets: at(octets, row) },
-            Counts::Delta(packets, octets, Some(link_layer)) => {
-                let packets = at(packets, row);
-                let link_layer = u64::from(at(link_layer, row)).saturating_mul(packets);
-                Exported { packets, octets: at(octets, row).saturating_sub(link_layer) }
-            }
-            Counts::TwoWay(packets, octets, ..) | Counts::Total(packets, octets) => {
-                Exported { packets: at(packets, row), octets: at(octets, row) }
-            }
-        }
-    }
-
-    /// What came back.
-    pub(super) fn back(&self, row: usize) -> Exported {
-        let there = |packets, octets| Exported { packets: at(packets, row), octets: at(octets, row) };
-        let back = there(self.reverse_packets, self.reverse_octets);
-        match self.counts {
-            Counts::TwoWay(_, _, packets, octets) => back.plus(there(packets, octets)),
-            _ => back,
-        }
     }
 
     /// How much traffic a row stands for, from source to destination or back.

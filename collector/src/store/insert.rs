@@ -45,6 +45,8 @@ pub struct Insert {
     pub statement: String,
     /// Settings that go with it, the block's id aside.
     pub settings: Vec<(String, String)>,
+    /// Shards of the cluster, 0 on a single server.
+    pub shards: u32,
 }
 
 /// Why the engine has not acknowledged a block.
@@ -72,6 +74,9 @@ pub async fn insert(client: &Client, insert: &Insert, block: &Block) -> Result<(
     let mut request = client.insert_formatted_with(insert.statement.as_str());
     for (name, value) in &insert.settings {
         request = request.with_setting(name, value);
+    }
+    if let Some(shard) = insert.shard(block.id) {
+        request = request.with_setting("insert_shard_id", shard.to_string());
     }
     let mut request =
         request.with_setting("insert_deduplication_token", block.id.to_string()).with_timeouts(Some(DEADLINE), Some(DEADLINE));

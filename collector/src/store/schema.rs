@@ -155,6 +155,21 @@ impl Schema {
         self.settle(&client).await
     }
 
+    /// How many shards the cluster has; 0 on a single server.
+    ///
+    /// # Errors
+    ///
+    /// [`SchemaError::Statement`] if the server does not answer.
+    pub async fn shards(&self, client: &Client) -> Result<u32, SchemaError> {
+        let Filling { cluster, .. } = &self.filling;
+        if cluster.is_empty() {
+            return Ok(0);
+        }
+        let query = format!("SELECT max(shard_num) FROM system.clusters WHERE cluster = '{cluster}'");
+        let answer = rows(client, "counting the cluster's shards", &query).await?;
+        Ok(answer.first().and_then(|row| row.first()).and_then(|shards| shards.parse().ok()).unwrap_or(0))
+    }
+
     async fn migrate(&self, client: &Client) -> Result<(), SchemaError> {
         let Filling { database, .. } = &self.filling;
         let applied =

@@ -1,0 +1,51 @@
+//! What an insert of flows says besides its block, so that a block which is sent again is stored once, in what views make of it too.
+
+use uuid::Uuid;
+
+use super::insert::Insert;
+
+/// Rows that the engine takes in one piece: more than any block has.
+const ROWS_MAX: u32 = 16_777_216;
+
+impl Insert {
+    /// Inserts of flows, on a cluster of so many shards or (0) a single server; which columns a block has, it says itself.
+    #[must_use]
+    pub fn flows(shards: u32) -> Self {
+        let mut settings = vec![
+            // The answer comes when the block is stored, and not when it waits for others.
+            ("async_insert", "0".to_owned()),
+            ("insert_deduplicate", "1".to_owned()),
+            // A view that has not got the block yet takes it, though the table has it already.
+            ("deduplicate_blocks_in_dependent_materialized_views", "1".to_owned()),
+            // Views see a block in one piece and make one piece of it, every time alike: of several, some could be missing.
+            ("max_threads", "1".to_owned()),
+            ("max_insert_threads", "1".to_owned()),
+            ("max_insert_block_size", ROWS_MAX.to_string()),
+            ("min_insert_block_size_rows", ROWS_MAX.to_string()),
+            ("min_insert_block_size_bytes", "0".to_owned()),
+        ];
+        if shards > 0 {
+            settings.push(("distributed_foreground_insert", "1".to_owned()));
+        }
+        let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { statement: "INSERT INTO flows FORMAT Native".to_owned(), settings, shards }
+    }
+
+    /// The shard of the cluster that a block goes to, as a whole: when it is sent again it meets itself.
+    #[must_use]
+    pub fn shard(&self, id: Uuid) -> Option<u128> {
+        id.as_u128().checked_rem(u128::from(self.shards)).map(|shard| shard + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shard_of_a_block_follows_from_its_id() {
+        let cluster = Insert::flows(3);
+        assert_eq!([0, 1, 2, 3, 3].map(|id| cluster.shard(Uuid::from_u128(id))), [Some(1), Some(2), Some(3), Some(1), Some(1)]);
+        assert_eq!(Insert::flows(0).shard(Uuid::from_u128(1)), None);
+    }
+}
