@@ -233,7 +233,7 @@ fn runs<const N: usize>(native: &mut Native, batch: &FlowBatch, name: &str, kind
 }
 
 /// The octets and packets of every row, as `volume` tells them.
-fn collect(batch: &FlowBatch, octets: &mut Vec<u64>, packets: &mut Vec<u64>, volume: impl Fn(&Volumes, usize) -> Exported) {
+fn collect<'a>(batch: &'a FlowBatch, octets: &mut Vec<u64>, packets: &mut Vec<u64>, volume: impl Fn(&Volumes<'a>, usize) -> Exported) {
     octets.clear();
     packets.clear();
     for segment in batch.segments() {
