@@ -19,9 +19,9 @@ use schemas::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::measure::{self, Sockets};
-use crate::peers::free_port;
+use crate::measure;
 use crate::process::Process;
+use crate::serving::{self, Serving, free_tcp_port};
 
 /// How long anything may take to start, and a route to come.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -96,8 +96,7 @@ fn measure(arguments: &Arguments, folder: &Path) -> Result<Vec<f64>> {
     let (router_port, speaker_port) = (free_tcp_port()?, free_tcp_port()?);
     let _router = gobgpd(folder, "router", router_port, (65_010, "127.0.0.12"), (65_001, "127.0.0.11"), true)?;
     let _speaker = gobgpd(folder, "speaker", speaker_port, (65_001, "127.0.0.11"), (65_010, "127.0.0.12"), false)?;
-    let port = free_port()?;
-    let _weir = weir(arguments, folder, port, speaker_port)?;
+    let weir = weir(arguments, folder, speaker_port)?;
     let established = measure::wait(PATIENCE, || {
         std::thread::sleep(Duration::from_millis(200));
         let output = Command::new("gobgp").args(["-p", &speaker_port.to_string(), "neighbor"]).stderr(Stdio::null()).output();
@@ -105,7 +104,7 @@ fn measure(arguments: &Arguments, folder: &Path) -> Result<Vec<f64>> {
     });
     ensure!(established, "the session of the two gobgpd does not come up");
     let (_monitor, routes) = monitor(router_port)?;
-    let mut flood = Flood::new(arguments, port)?;
+    let mut flood = Flood::new(arguments, weir.port())?;
     // The first round opens connections that later ones find open.
     flood.round(0, &routes)?;
     (1..=arguments.rounds).map(|number| flood.round(number, &routes)).collect()
@@ -207,19 +206,9 @@ fn monitor(port: u16) -> Result<(Process, Receiver<(Instant, Prefix)>)> {
     Ok((process, receiver))
 }
 
-fn weir(arguments: &Arguments, folder: &Path, port: u16, speaker_port: u16) -> Result<Process> {
-    let beside = || std::env::current_exe().map(|path| path.with_file_name("weir"));
-    let program = arguments.weir.clone().map_or_else(beside, Ok)?;
-    let (api, metrics) = (free_tcp_port()?, free_tcp_port()?);
-    let text = format!(
-        r#"data_dir = "{data}"
-networks = ["{NETWORK}"]
-
-[collector.receive]
-netflow = ["127.0.0.1:{port}"]
-ipfix = []
-sflow = []
-
+fn weir(arguments: &Arguments, folder: &Path, speaker_port: u16) -> Result<Serving> {
+    let sections = format!(
+        r#"
 [collector.store]
 engine = "none"
 
@@ -235,21 +224,9 @@ rules_per_minute_max = 100_000
 type = "gobgp"
 id = "speaker"
 endpoint = "http://127.0.0.1:{speaker_port}"
-
-[api]
-listen = "127.0.0.1:{api}"
-metrics_listen = "127.0.0.1:{metrics}"
-"#,
-        data = folder.join("data").display(),
+"#
     );
-    let path = folder.join("weir.toml");
-    std::fs::write(&path, text)?;
-    let mut command = Command::new(&program);
-    command.arg("serve").arg("--config").arg(&path).stdout(Stdio::null());
-    let mut process = Process::start(&mut command, &format!("{}: cargo build --release", program.display()))?;
-    measure::wait(PATIENCE, || Sockets::at(port).count > 0 || !process.lives());
-    ensure!(process.lives() && Sockets::at(port).count > 0, "weir does not listen: weir check --config {}", path.display());
-    Ok(process)
+    Serving::start(&serving::program(arguments.weir.as_ref())?, folder, NETWORK, &sections)
 }
 
 /// A gobgpd with one neighbour; the passive one listens.
@@ -275,10 +252,6 @@ fn gobgpd(folder: &Path, name: &str, api: u16, own: (u32, &str), other: (u32, &s
     let mut command = Command::new("gobgpd");
     command.arg("-f").arg(path).args(["--api-hosts", &format!("127.0.0.1:{api}"), "--pprof-disable"]).stdout(Stdio::null());
     Process::start(&mut command, "Debian's gobgpd")
-}
-
-fn free_tcp_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 #[cfg(test)]

@@ -8,8 +8,12 @@ mod measure;
 mod peers;
 mod pipe;
 mod process;
+mod query;
 mod report;
 mod send;
+mod serving;
+mod sink;
+mod store;
 mod subject;
 mod weir;
 
@@ -37,6 +41,10 @@ enum Command {
     Latency(latency::Arguments),
     /// Measures the collector behind a sender on loopback, with nfcapd beside it
     Pipe(pipe::Arguments),
+    /// Measures how long `weir serve` takes to answer questions about an hour and about days
+    Query(query::Arguments),
+    /// Measures `weir serve` with its engine behind a sender: from the wire to the disk
+    Store(store::Arguments),
 }
 
 fn main() -> Result<()> {
@@ -45,5 +53,7 @@ fn main() -> Result<()> {
         Command::Latency(arguments) => latency::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Pipe(arguments) => pipe::run(&arguments),
+        Command::Query(arguments) => query::run(&arguments),
+        Command::Store(arguments) => store::run(&arguments),
     }
 }

@@ -1,6 +1,8 @@
 //! What the kernel knows of processes and sockets: CPU time of threads, memory, datagrams dropped.
 
 use std::fs;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -60,6 +62,20 @@ pub(crate) fn own_cpu() -> Duration {
     // SAFETY: the clock is one that every thread has, and `time` is a place for what it says.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// CPU time of the threads of a process whose names begin with one of `names`; none for one that ends meanwhile.
+pub(crate) fn cpu_of(process: u32, names: &[&str]) -> Duration {
+    names.iter().flat_map(|name| Thread::of(process, name)).filter_map(|thread| thread.cpu().ok()).sum()
+}
+
+/// CPU time of a process, threads that have ended included; in steps of 10 ms.
+pub(crate) fn process_cpu(process: u32) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // utime and stime are the 12th and 13th field behind the command, which may hold spaces.
+    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = fields.split_ascii_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok());
+    Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
 /// CPU time of several threads together.
@@ -149,6 +165,31 @@ impl Sockets {
     }
 }
 
+/// Drops what the page cache holds of the files below a folder; what was not on disk yet is written there first.
+///
+/// # Errors
+///
+/// If the folder cannot be read.
+pub(crate) fn forget(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        if kind.is_dir() {
+            // The engine removes folders of parts that were merged.
+            let _ = forget(&path);
+        } else if kind.is_file()
+            && let Ok(file) = fs::File::open(&path)
+        {
+            let _ = file.sync_data();
+            #[expect(unsafe_code, reason = "posix_fadvise has no safe form in the standard library")]
+            // SAFETY: the descriptor is open, and the call touches no memory of ours.
+            unsafe {
+                libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Waits until `done` or until `length` has passed; tells which.
 pub(crate) fn wait(length: Duration, mut done: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
@@ -178,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_cpu_time_of_the_own_thread_grows() {
-        let own = Thread::of(std::process::id(), "");
+        let own = [Thread::own()];
         let before = cpu(&own).unwrap();
         assert!(wait(Duration::from_secs(10), || cpu(&own).unwrap() > before));
     }

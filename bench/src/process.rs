@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::measure;
 
 /// How long a program may take to stop when it is asked to.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A program that was started, and is asked to stop when this is dropped.
 pub(crate) struct Process {
@@ -24,8 +24,17 @@ impl Process {
     ///
     /// If it is not installed; `package` says where it would come from.
     pub(crate) fn start(command: &mut Command, package: &str) -> Result<Self> {
-        let name = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stderr(Stdio::null());
+        Self::spawn(command, package)
+    }
+
+    /// Starts a program likewise, whose streams are as the command has them.
+    ///
+    /// # Errors
+    ///
+    /// If it is not installed; `package` says where it would come from.
+    pub(crate) fn spawn(command: &mut Command, package: &str) -> Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
         #[expect(unsafe_code, reason = "the standard library cannot tie a child to its parent")]
         // SAFETY: between fork and exec only prctl is called, which is safe there and touches no memory.
         unsafe {

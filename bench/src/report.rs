@@ -36,6 +36,13 @@ impl Machine {
     }
 }
 
+impl std::fmt::Display for Machine {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { processor, cores, kernel } = self;
+        write!(formatter, "{cores} × {processor}, Linux {kernel}")
+    }
+}
+
 /// How Weir compares with a peer in the same run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ratio {
@@ -76,11 +83,9 @@ impl Report {
 
     fn markdown(&self) -> String {
         let mut text = String::new();
-        let Machine { processor, cores, kernel } = &self.machine;
         let nfcapd = self.nfcapd.as_deref().unwrap_or("not installed");
         // Writing to a string cannot fail.
-        let _ =
-            writeln!(text, "{cores} × {processor}, Linux {kernel}; nfcapd: {nfcapd}; socket buffers of {} octets.\n", self.buffer_octets);
+        let _ = writeln!(text, "{}; nfcapd: {nfcapd}; socket buffers of {} octets.\n", self.machine, self.buffer_octets);
         let steps = self.measurements.iter().flat_map(|measurement| &measurement.steps);
         let foreign = steps.map(|step| step.foreign_processors).fold(0.0, f64::max);
         if foreign > FOREIGN_MAX {
@@ -167,16 +172,24 @@ pub(crate) fn progress(subject: Subject, protocol: &str, hosts: u32, step: &Step
 ///
 /// If the folder cannot be written to.
 pub(crate) fn write(report: &Report, folder: Option<&Path>) -> Result<()> {
+    publish("pipe", report, &report.markdown(), folder)
+}
+
+/// Writes `<name>.json` and `<name>.md` into `folder`, or prints the table and the JSON.
+///
+/// # Errors
+///
+/// If the folder cannot be written to.
+pub(crate) fn publish(name: &str, report: &impl Serialize, markdown: &str, folder: Option<&Path>) -> Result<()> {
     let json = serde_json::to_string_pretty(report)?;
-    let markdown = report.markdown();
     println!("{markdown}");
     let Some(folder) = folder else {
         println!("{json}");
         return Ok(());
     };
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    for (name, text) in [("pipe.json", json), ("pipe.md", markdown)] {
-        let path = folder.join(name);
+    for (ending, text) in [("json", json.as_str()), ("md", markdown)] {
+        let path = folder.join(format!("{name}.{ending}"));
         std::fs::write(&path, text).with_context(|| path.display().to_string())?;
     }
     Ok(())
