@@ -193,6 +193,9 @@ fn collector(text: &mut Text, live: &Live) {
     }
     text.single("weir_collector_exporters", "gauge", "Exporters heard since the start", exporters.len());
     text.single("weir_collector_kernel_drops_total", "counter", "Datagrams that the kernel dropped at our sockets", kernel_drops);
+    for (name, value) in live.interfaces().metrics().counts() {
+        text.single(name, if name.ends_with("_total") { "counter" } else { "gauge" }, "Interfaces of exporters", value);
+    }
     text.single("weir_collector_suspects_refused_total", "counter", "Targets without room among the suspects", suspects_refused);
 }
 

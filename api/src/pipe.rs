@@ -9,11 +9,13 @@ use analytics::Analyst;
 use analytics::mitigate::driver::{self, Handle};
 use anyhow::Context as _;
 use collector::Collector;
+use collector::enrich::{keep, snmp};
 use collector::store::config::Engine;
 use collector::store::link::Link;
 
 use schemas::ledger::Ledger;
 use schemas::net::PrefixSet;
+use tokio::sync::Notify;
 
 use crate::analysis::{Analysis, Worker, overrides, references};
 use crate::clock::Clock;
@@ -41,6 +43,10 @@ pub struct Pipe {
     pub store: Link,
     /// What the analysts tell.
     pub live: Arc<Live>,
+    /// Who asks devices for their interfaces.
+    poller: tokio::task::JoinHandle<()>,
+    /// Who stores what interfaces count, and how to stop it.
+    keeper: (tokio::task::JoinHandle<()>, Arc<Notify>),
     withdraw_on_stop: bool,
 }
 
@@ -100,7 +106,21 @@ impl Pipe {
         };
         let analyst = worker.spawn(snapshots, controls)?;
         let store = Link::away("this version keeps no flows");
-        Ok(Self { collector, analyst, driver, mitigation, analysis, store, live, withdraw_on_stop: config.api.withdraw_on_stop })
+        let poller = tokio::spawn(snmp::run(live.interfaces().clone()));
+        let told = Arc::new(Notify::new());
+        let keeper = (tokio::spawn(keep::run(live.interfaces().clone(), store.clone(), Arc::clone(&told))), told);
+        Ok(Self {
+            collector,
+            analyst,
+            driver,
+            mitigation,
+            analysis,
+            store,
+            live,
+            poller,
+            keeper,
+            withdraw_on_stop: config.api.withdraw_on_stop,
+        })
     }
 
     /// Where exports are received.
@@ -114,7 +134,8 @@ impl Pipe {
     /// Rules stay announced, since a restart in the middle of an attack must not let it through; the next start takes them up again.
     /// Whoever wants them gone sets `api.withdraw_on_stop`.
     pub async fn stop(self) -> Ledger {
-        let Self { collector, analyst, driver, mitigation, analysis, store: _, live: _, withdraw_on_stop } = self;
+        let Self { collector, analyst, driver, mitigation, analysis, store: _, live: _, poller, keeper, withdraw_on_stop } = self;
+        poller.abort();
         let stopped = tokio::task::spawn_blocking(move || {
             let ledger = collector.stop();
             // The shards were the last to send snapshots: the analysts judge what waits, and end.
@@ -124,6 +145,8 @@ impl Pipe {
             ledger
         });
         let ledger = stopped.await.unwrap_or_default();
+        keeper.1.notify_one();
+        drop(keeper.0.await);
         if withdraw_on_stop {
             withdraw_all(&mitigation).await;
         }

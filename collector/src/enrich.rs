@@ -11,12 +11,14 @@ pub mod boundary;
 pub mod config;
 pub mod counter;
 pub mod interface;
+pub mod keep;
 pub mod layer;
 pub mod load;
 pub mod metrics;
 pub mod mmdb;
 pub mod prefix;
 pub mod run;
+pub mod snmp;
 pub mod table;
 
 use std::sync::Arc;

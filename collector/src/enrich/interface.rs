@@ -25,6 +25,7 @@ use serde::Serialize;
 
 use super::boundary::Boundaries;
 use super::counter::{Counters, Minute};
+use crate::store::names::{BOUNDARIES, Names};
 pub use config::Config;
 use inventory::Inventory;
 
@@ -139,6 +140,15 @@ impl Snapshot {
             None => self.by_prefix.get(exporter).map(|(_, boundaries)| boundaries),
         };
         known.filter(|boundaries| !boundaries.is_empty())
+    }
+}
+
+/// The encoder asks for the names of a block, and keeps one snapshot for its length.
+impl Names for Snapshot {
+    fn interface(&self, exporter: Address, index: u32) -> (&str, u8) {
+        let (name, boundary) = Snapshot::interface(self, exporter, index);
+        // The places of the store's words are those of the enum, from 0.
+        (name, BOUNDARIES.iter().position(|word| *word == boundary.name()).and_then(|place| u8::try_from(place).ok()).unwrap_or(0))
     }
 }
 
@@ -297,11 +307,6 @@ impl Interfaces {
     #[must_use]
     pub fn take_waiting(&self, max: usize) -> Vec<Minute> {
         self.counters().take_waiting(max, &self.0.metrics)
-    }
-
-    /// Gives minutes back that the store did not take.
-    pub fn give_back(&self, minutes: Vec<Minute>) {
-        self.counters().give_back(minutes, &self.0.metrics);
     }
 
     /// Ends every running minute, so that the store can have all of them.

@@ -1,0 +1,235 @@
+//! Asks devices for names, speeds and counters of their interfaces: SNMP version 2c, `GETBULK` over the IF-MIB.
+//!
+//! One task keeps the turns; each device is asked by a task of its own, so that one that does not answer delays no other. A device
+//! whose answer is not complete is taken for one that has not answered.
+
+mod table;
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime};
+
+use schemas::net::Address;
+use schemas::time::Timestamp;
+use snmp2::{AsyncSession, Oid, Value};
+use tokio::task::JoinSet;
+
+use super::interface::config::{Device, Snmp};
+use super::interface::{Interfaces, Source};
+use table::{COLUMNS, Cell, Column, LOW_COLUMNS, Table, UPTIME};
+
+/// Values that one answer may hold: with names of 64 octets they fit a datagram that no link cuts.
+const REPETITIONS: u32 = 16;
+/// How often it is looked whose turn it is.
+const TURN: Duration = Duration::from_millis(500);
+
+/// Why a device was given up.
+#[derive(Debug, thiserror::Error)]
+pub enum SnmpError {
+    /// No socket for it.
+    #[error("cannot be asked: {0}")]
+    Socket(#[from] std::io::Error),
+    /// It has not answered, or not to this community.
+    #[error("no answer within {milliseconds} ms, {attempts} times")]
+    Silent {
+        /// How long each answer was waited for.
+        milliseconds: u64,
+        /// How often it was asked.
+        attempts: u32,
+    },
+    /// It has answered what cannot be read.
+    #[error("an answer that cannot be read: {0}")]
+    Answer(snmp2::Error),
+    /// Its names do not ascend, so that they have no end.
+    #[error("its table does not end")]
+    Endless,
+}
+
+/// Asks until it is dropped.
+pub async fn run(interfaces: Interfaces) {
+    let config = interfaces.config().snmp.clone();
+    if config.devices.is_empty() {
+        return;
+    }
+    let mut turns = Turns { interfaces, config, due: HashMap::new(), asked: HashSet::new(), silent: HashSet::new(), tasks: JoinSet::new() };
+    loop {
+        turns.ask();
+        match tokio::time::timeout(TURN, turns.tasks.join_next()).await {
+            Ok(Some(Ok((exporter, outcome)))) => turns.answered(exporter, outcome.map_err(|error| error.to_string())),
+            Ok(Some(Err(_))) | Err(_) => {}
+            Ok(None) => tokio::time::sleep(TURN).await,
+        }
+    }
+}
+
+/// Who is asked when.
+struct Turns {
+    interfaces: Interfaces,
+    config: Snmp,
+    due: HashMap<Address, Instant>,
+    /// Those that are being asked.
+    asked: HashSet<Address>,
+    /// Those that did not answer the last time.
+    silent: HashSet<Address>,
+    tasks: JoinSet<(Address, Result<usize, SnmpError>)>,
+}
+
+impl Turns {
+    /// Asks everyone whose turn it is, as far as there is room.
+    fn ask(&mut self) {
+        let single = self.config.devices.iter().filter(|device| device.exporters.is_host()).map(|device| device.exporters.first());
+        let heard = self.interfaces.exporters();
+        let mut exporters: Vec<Address> = single.chain(heard).collect();
+        let mut seen = HashSet::new();
+        exporters.retain(|exporter| seen.insert(*exporter));
+        for exporter in exporters {
+            // The longest prefix holds.
+            let devices = self.config.devices.iter().filter(|device| device.exporters.contains(exporter));
+            let Some(device) = devices.max_by_key(|device| device.exporters.length()) else {
+                continue;
+            };
+            if self.asked.contains(&exporter) || self.due.get(&exporter).is_some_and(|due| *due > Instant::now()) {
+                continue;
+            }
+            if !self.due.contains_key(&exporter) && self.due.len() >= self.config.devices_max {
+                self.interfaces.metrics().snmp_refused.fetch_add(1, Relaxed);
+                continue;
+            }
+            if self.tasks.len() >= self.config.devices_at_once_max {
+                return;
+            }
+            let seconds = device.interval_seconds.unwrap_or(self.config.interval_seconds).max(1);
+            self.due.insert(exporter, Instant::now() + Duration::from_secs(seconds));
+            self.asked.insert(exporter);
+            let (device, config, interfaces) = (device.clone(), self.config.clone(), self.interfaces.clone());
+            // On the heap: its session holds two datagrams of the largest size.
+            self.tasks.spawn(Box::pin(async move { (exporter, ask(exporter, &device, &config, &interfaces).await) }));
+        }
+    }
+
+    fn answered(&mut self, exporter: Address, outcome: Result<usize, String>) {
+        self.asked.remove(&exporter);
+        let metrics = self.interfaces.metrics();
+        match outcome {
+            Ok(interfaces) => {
+                metrics.snmp_answered.fetch_add(1, Relaxed);
+                if self.silent.remove(&exporter) {
+                    tracing::info!(%exporter, interfaces, "answers SNMP again");
+                }
+            }
+            Err(error) => {
+                metrics.snmp_failed.fetch_add(1, Relaxed);
+                if self.silent.insert(exporter) {
+                    tracing::warn!(%exporter, error, "SNMP: nothing of its interfaces is known until it answers");
+                }
+            }
+        }
+        metrics.snmp_unreachable.store(u64::try_from(self.silent.len()).unwrap_or(u64::MAX), Relaxed);
+    }
+}
+
+/// Asks one device, and tells what it says; answers how many interfaces it has.
+///
+/// # Errors
+///
+/// [`SnmpError`]; then nothing is told.
+pub async fn ask(exporter: Address, device: &Device, config: &Snmp, interfaces: &Interfaces) -> Result<usize, SnmpError> {
+    let address = SocketAddr::new(device.address.unwrap_or(exporter).ip(), device.port);
+    let mut talk = Talk { address, device, config, rows_max: interfaces.config().interfaces_per_exporter_max, session: None };
+    let mut table = Table::default();
+    let uptime = talk.question(UPTIME, false).await?;
+    if let Some((_, Cell::Number(hundredths))) = uptime.first() {
+        table.uptime_milliseconds = hundredths.saturating_mul(10);
+    }
+    let now = Timestamp::from(SystemTime::now());
+    for column in COLUMNS {
+        talk.column(*column, &mut table).await?;
+    }
+    if !table.has_high_counters() {
+        for column in LOW_COLUMNS {
+            talk.column(*column, &mut table).await?;
+        }
+    }
+    interfaces.tell(exporter, Source::Snmp, &table.told(), now);
+    interfaces.count(exporter, Source::Snmp, &table.samples(exporter, now), now);
+    Ok(table.interfaces())
+}
+
+/// The questions to one device.
+struct Talk<'a> {
+    address: SocketAddr,
+    device: &'a Device,
+    config: &'a Snmp,
+    rows_max: usize,
+    session: Option<Box<AsyncSession>>,
+}
+
+impl Talk<'_> {
+    /// Reads a column to its end, or to the bound on interfaces.
+    async fn column(&mut self, column: Column, table: &mut Table) -> Result<(), SnmpError> {
+        let identifier = column.identifier();
+        let mut last = identifier.clone();
+        let mut rows = 0;
+        loop {
+            let page = self.question(&last, true).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for (name, cell) in page {
+                let Some(&[index]) = name.strip_prefix(&identifier[..]).filter(|_| cell != Cell::End) else {
+                    return Ok(());
+                };
+                if name <= last {
+                    return Err(SnmpError::Endless);
+                }
+                rows += 1;
+                if rows > self.rows_max {
+                    return Ok(());
+                }
+                if let Ok(interface) = u32::try_from(index) {
+                    table.put(column, interface, cell);
+                }
+                last = name;
+            }
+        }
+    }
+
+    /// Asks for one value, or for those that follow it.
+    async fn question(&mut self, name: &[u64], following: bool) -> Result<Vec<(Vec<u64>, Cell)>, SnmpError> {
+        let identifier = Oid::from(name).map_err(|_| SnmpError::Answer(snmp2::Error::ValueOutOfRange))?;
+        let wait = Duration::from_millis(self.config.timeout_milliseconds);
+        for _ in 0..self.config.attempts_max.max(1) {
+            if self.session.is_none() {
+                // A number to begin with that an answer to another session does not have.
+                let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+                let first = i32::try_from(began).unwrap_or(1);
+                self.session = Some(Box::new(AsyncSession::new_v2c(self.address, self.device.community.reveal(), first).await?));
+            }
+            let Some(session) = &mut self.session else {
+                continue;
+            };
+            let asked = async {
+                if following { session.getbulk(&[&identifier], 0, REPETITIONS).await } else { session.get(&identifier).await }
+                    .map(|answer| answer.varbinds.filter_map(|(name, value)| Some((name.iter()?.collect(), cell(&value)))).collect())
+            };
+            match tokio::time::timeout(wait, asked).await {
+                Ok(Ok(values)) => return Ok(values),
+                // Refused at once, by a port where nobody listens; or silence. Either may pass.
+                Ok(Err(snmp2::Error::Receive | snmp2::Error::Send | snmp2::Error::RequestIdMismatch)) | Err(_) => self.session = None,
+                Ok(Err(error)) => return Err(SnmpError::Answer(error)),
+            }
+        }
+        Err(SnmpError::Silent { milliseconds: self.config.timeout_milliseconds, attempts: self.config.attempts_max })
+    }
+}
+
+fn cell(value: &Value<'_>) -> Cell {
+    match value {
+        Value::Integer(number) => u64::try_from(*number).map_or(Cell::End, Cell::Number),
+        Value::Counter32(number) | Value::Unsigned32(number) | Value::Timeticks(number) => Cell::Number(u64::from(*number)),
+        Value::Counter64(number) => Cell::Number(*number),
+        Value::OctetString(octets) => Cell::Text(String::from_utf8_lossy(octets).trim_matches('\0').into()),
+        _ => Cell::End,
+    }
+}
