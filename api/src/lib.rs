@@ -10,6 +10,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 mod connections;
+pub mod crosscheck;
 pub mod decode;
 pub mod demo;
 pub mod engine;

@@ -10,6 +10,7 @@ mod exporters;
 mod freeze;
 mod health;
 mod incidents;
+mod interfaces;
 mod nodes;
 mod openapi;
 mod rules;
@@ -26,6 +27,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         nodes::ROUTES,
         incidents::ROUTES,
         exporters::ROUTES,
+        interfaces::ROUTES,
         billing::ROUTES,
         rules::ROUTES,
         freeze::ROUTES,

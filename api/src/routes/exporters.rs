@@ -1,5 +1,7 @@
 //! `/api/v1/exporters`: who sends us telemetry, and what became of it.
 
+use std::collections::BTreeSet;
+
 use axum::routing::MethodFilter;
 use serde_json::{Map, Value, json};
 
@@ -37,7 +39,17 @@ async fn list(mut call: Call) -> Result<Answer, ApiError> {
 async fn get(call: Call) -> Result<Answer, ApiError> {
     let news = call.path("id").parse().ok().and_then(|address| call.app.live.exporter(address));
     let news = news.ok_or(ApiError::NotFound("exporter"))?;
-    Ok(Answer::ok(json!({ "exporter": shown(&news) })))
+    let mut entry = shown(&news);
+    let snapshot = call.app.live.interfaces().snapshot();
+    let device = snapshot.device(news.exporter);
+    let mut indexes: BTreeSet<u32> = device.into_iter().flat_map(|device| device.iter().map(|(index, _)| index)).collect();
+    indexes.extend(news.domains.iter().flat_map(|domain| domain.interfaces.iter().copied()));
+    let interface = |index: u32| {
+        let boundary = snapshot.interface(news.exporter, index).1;
+        super::interfaces::shown(index, device.and_then(|device| device.interface(index)), boundary)
+    };
+    entry["interfaces"] = indexes.into_iter().map(interface).collect();
+    Ok(Answer::ok(json!({ "exporter": entry })))
 }
 
 fn shown(news: &ExporterNews) -> Value {

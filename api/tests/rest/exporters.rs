@@ -1,9 +1,11 @@
 //! Exporters, from what the shards report.
 
+use collector::enrich::interface::{Source, Told};
 use serde_json::{Value, json};
 
 use schemas::counter::{DomainReport, ExporterReport, SamplingSource, Snapshot};
 use schemas::flow::Version;
+use schemas::interface::{Counter, CounterSample};
 use schemas::ledger::{Ledger, StoreLedger};
 use schemas::time::Timestamp;
 
@@ -86,4 +88,62 @@ fn metrics_add_up_over_shards_and_count_requests_by_route() {
         assert!(text.lines().any(|own| own == line), "{line} is missing in\n{text}");
     }
     assert!(text.contains("\nprocess_resident_memory_bytes "));
+}
+
+/// Samples of interface 3, 20 s apart: 1,000,000 octets in 1,000 packets in, nothing out.
+fn counted(exporter: &str, number: u64) -> Snapshot {
+    let zero = [Counter::Bits32(0); 3];
+    let sample = CounterSample {
+        agent: exporter.parse().unwrap(),
+        interface: 3,
+        at: START.plus(number * 20_000),
+        uptime_milliseconds: number * 20_000,
+        uptime_wraps_at: 1 << 32,
+        speed_bits: 10_000_000_000,
+        is_up: true,
+        octets_in: Counter::Bits64(number * 1_000_000),
+        octets_out: Counter::Bits64(0),
+        packets_in: [Counter::Bits32(u32::try_from(number * 1_000).unwrap()), Counter::Bits32(0), Counter::Bits32(0)],
+        packets_out: zero,
+        ..CounterSample::default()
+    };
+    Snapshot { taken_at: sample.at, interface_counters: vec![(exporter.parse().unwrap(), sample)], ..Snapshot::default() }
+}
+
+#[test]
+fn interfaces_show_what_their_counters_told_last_while_the_store_is_away() {
+    let server = Server::start();
+    server.app.live.observe(&snapshot(1, "192.0.2.1", 3, START));
+    server.get("/api/v1/exporters/192.0.2.1/interfaces").fails(503, "unavailable");
+    server.get("/api/v1/exporters/192.0.2.9/interfaces").fails(404, "resource_not_found");
+    server.get("/api/v1/exporters/192.0.2.1/interfaces?from=later").fails(400, "invalid_parameter");
+    server.get("/api/v1/exporters/192.0.2.1/interfaces?limit=1001").fails(400, "invalid_parameter");
+    for number in 0..3 {
+        server.app.live.observe(&counted("192.0.2.1", number));
+    }
+    let told = Told { interface: 3, name: "xe-0/0/3".into(), description: "transit".into(), ..Told::default() };
+    server.app.live.interfaces().tell("192.0.2.1".parse().unwrap(), Source::Options, &[told], START);
+    server.app.live.interfaces().flush();
+    server.clock.advance(60_000);
+    let reply = server.get("/api/v1/exporters/192.0.2.1/interfaces");
+    let body = &reply.succeeds(200).json;
+    assert_eq!(
+        (&body["from"], &body["to"], &body["total"]),
+        (&json!("2026-11-20T12:00:00.000Z"), &json!("2026-11-20T12:01:00.000Z"), &json!(2))
+    );
+    assert!(body["flows_unavailable"].is_string());
+    let interface = &body["interfaces"][1];
+    assert_eq!(
+        (&interface["index"], &interface["name"], &interface["speed_bps"]),
+        (&json!(3), &json!("xe-0/0/3"), &json!(10_000_000_000_u64))
+    );
+    assert_eq!((&interface["sources"]["name"], &interface["sources"]["speed"]), (&json!("options"), &json!("sflow")));
+    // 2,000,000 octets in 40 s are 400 kbit/s; 18 octets of each of the 2,000 packets are layer 2.
+    assert_eq!((&interface["in"]["counters_bps"], &interface["in"]["counters_ip_bps"]), (&json!(400_000.0), &json!(392_800.0)));
+    assert_eq!((&interface["in"]["verdict"], &interface["in"]["ratio"]), (&json!("no_flows"), &Value::Null));
+    assert_eq!((&body["interfaces"][0]["index"], &body["interfaces"][0]["in"]["verdict"]), (&json!(1), &json!("no_counters")));
+    let detail = server.get("/api/v1/exporters/192.0.2.1");
+    let known = &detail.succeeds(200).json["exporter"]["interfaces"];
+    assert_eq!((&known[1]["description"], &known[1]["up"], &known[1]["boundary"]), (&json!("transit"), &json!(true), &json!("undefined")));
+    assert!(server.metrics().contains("\nweir_collector_interfaces_counted 1\n"));
 }
