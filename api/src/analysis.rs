@@ -8,6 +8,7 @@ use std::time::Duration;
 use analytics::config::Override;
 use analytics::mitigate::driver::Handle;
 use analytics::{Analyst, Event};
+use collector::enrich::SharedTables;
 use collector::shard::SharedLimits;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, select_biased, tick};
 use uuid::Uuid;
@@ -21,6 +22,7 @@ use schemas::time::Timestamp;
 use crate::clock::Clock;
 use crate::live::Live;
 use crate::notify::{Kind, Notifier};
+use crate::origin;
 use crate::state::nodes::Node;
 use crate::state::{State, StateError, incidents};
 
@@ -97,6 +99,8 @@ pub struct Worker {
     pub limits: SharedLimits,
     /// Nodes by their address.
     pub nodes: HashMap<Address, NodeReference>,
+    /// Where addresses lie.
+    pub places: SharedTables,
     /// Incidents that wait for room at the state, the latest of each.
     pub unsaved: BTreeMap<Uuid, Incident>,
 }
@@ -196,6 +200,7 @@ impl Worker {
             Event::Ended(incident) => (Kind::End, incident),
         };
         incident.node = incident.target.is_host().then(|| self.nodes.get(&incident.target.first()).cloned()).flatten();
+        origin::tell(incident, &self.places.get());
         let incident = (**incident).clone();
         if to_mitigation && self.mitigation.incident(event).is_err() {
             tracing::error!("mitigation has ended: no rule is announced or withdrawn");

@@ -11,6 +11,7 @@ use schemas::time::Timestamp;
 use crate::auth::{Role, Secret};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::check::read_named_files;
 use crate::notify;
 use crate::state::audit::{self, Actor, Entry};
 use crate::state::tokens::{self, Token};
@@ -20,9 +21,10 @@ use crate::state::{self, Page, StateError, workspaces};
 ///
 /// # Errors
 ///
-/// Every fault of the file; what the webhook said.
+/// Every fault of the file and of the files that it names; what the webhook said.
 pub fn check(file: &Path, notify: bool) -> anyhow::Result<()> {
     let config = Config::load(Some(file))?;
+    read_named_files(file, &config)?;
     if notify {
         let webhook = &config.api.notify.webhook;
         if webhook.url.is_empty() {

@@ -22,6 +22,7 @@ pub mod live;
 pub mod metrics;
 pub mod mitigation;
 pub mod notify;
+pub mod origin;
 pub mod pipe;
 pub mod query;
 pub mod replay;

@@ -17,6 +17,7 @@ pub struct Metrics {
     pub analytics: analytics::metrics::Metrics,
     requests: DashMap<(&'static str, u16), (u64, Duration)>,
     shards: OnceLock<Vec<Arc<collector::metrics::Metrics>>>,
+    enrichment: OnceLock<Arc<collector::enrich::metrics::Metrics>>,
     notifier: OnceLock<Arc<Notifier>>,
     connections_refused: AtomicU64,
     accepts_failed: AtomicU64,
@@ -65,6 +66,11 @@ impl Metrics {
         drop(self.shards.set(shards));
     }
 
+    /// Makes the counts of what is known of addresses known.
+    pub fn enriches(&self, enrichment: Arc<collector::enrich::metrics::Metrics>) {
+        drop(self.enrichment.set(enrichment));
+    }
+
     /// Makes the notifier's counts known.
     pub fn notifies(&self, notifier: Arc<Notifier>) {
         drop(self.notifier.set(notifier));
@@ -76,6 +82,7 @@ impl Metrics {
         let mut text = Text::default();
         collector(&mut text, live);
         self.shards(&mut text);
+        self.enrichment(&mut text);
         self.analytics(&mut text, standing);
         self.notify(&mut text);
         self.api(&mut text);
@@ -95,6 +102,12 @@ impl Metrics {
             for (shard, value) in values.iter().enumerate() {
                 text.sample(name, &[("shard", &shard.to_string())], value);
             }
+        }
+    }
+
+    fn enrichment(&self, text: &mut Text) {
+        for (name, help, value) in self.enrichment.get().into_iter().flat_map(|enrichment| enrichment.counts()) {
+            text.single(name, if name.ends_with("_total") { "counter" } else { "gauge" }, help, value);
         }
     }
 

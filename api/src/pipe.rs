@@ -82,6 +82,7 @@ impl Pipe {
         let (collector, snapshots) =
             Collector::start(&config.collector, &networks, &limits, templates, Vec::new()).context("collector.receive")?;
         metrics.collects(collector.metrics().to_vec());
+        metrics.enriches(Arc::clone(collector.enrichment().metrics()));
         let live = Arc::new(Live::new(analyst.rates()).telling(collector.interfaces().clone()));
         live.watch(known.iter().map(|node| node.ip));
         live.expect_shards(collector.metrics().len(), now);
@@ -102,6 +103,7 @@ impl Pipe {
             analysis: analysis.clone(),
             clock: clock.clone(),
             nodes: references(&known),
+            places: collector.enrichment().tables().clone(),
             unsaved: BTreeMap::new(),
         };
         let analyst = worker.spawn(snapshots, controls)?;

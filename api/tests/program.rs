@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant, SystemTime};
 
+use bench::synthesize::mmdb::{self, Mmdb};
 use bench::synthesize::{Attack, Hosts, Layout, Popularity, Protocol, Router, Traffic, Vector, demo};
 use schemas::net::Prefix;
 use schemas::time::Timestamp;
@@ -149,6 +150,30 @@ fn check_names_file_line_and_key_of_everything_that_is_wrong() {
 }
 
 #[test]
+fn check_reads_the_files_that_tell_where_addresses_lie() {
+    let folder = Folder::new();
+    let prefixes = folder.write("prefixes.csv", "prefix,customer\n203.0.113.0/24,One\n203.0.113.7/24,Two\n");
+    let nowhere = folder.0.join("nowhere.mmdb");
+    let text_of = |prefixes: &Path| {
+        format!(
+            "[collector.enrich]\nprefixes = {prefixes:?}\nmmdb = [\n  {nowhere:?},\n]\ncustomers = [{{ name = \"\", prefixes = [] }}]\n"
+        )
+    };
+    let path = folder.write("weir.toml", &text_of(&prefixes));
+    let said = text(&run(&["check", "--config", path.to_str().unwrap()]).stderr);
+    assert!(said.contains("weir.toml:6: collector.enrich.customers[0].name: must not be empty"), "{said}");
+    let path = folder.write("weir.toml", &text_of(&prefixes).replace("\"\"", "\"One\""));
+    let output = run(&["check", "--config", path.to_str().unwrap()]);
+    let said = text(&output.stderr);
+    let (file, prefixes) = (path.display(), prefixes.display());
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!((output.status.code(), lines.len()), (Some(1), 2), "{said}");
+    let meant = "203.0.113.7/24 has bits set behind its length, did you mean 203.0.113.0/24";
+    assert_eq!(lines[0], format!("{file}:2: collector.enrich.prefixes: {prefixes}:3: {meant}"));
+    assert!(lines[1].starts_with(&format!("{file}:4: collector.enrich.mmdb[0]: {} cannot be read: ", nowhere.display())), "{said}");
+}
+
+#[test]
 fn the_printed_default_passes_the_check() {
     let folder = Folder::new();
     let printed = run(&["config", "default"]);
@@ -249,6 +274,11 @@ fn a_preset_owner_token_replaces_the_one_before() {
 }
 
 /// Peaceful traffic of one flow a second, and for 1.5 s an attack of 50,000 packets/s, all of it counted.
+/// A record as IPinfo's files have it.
+fn record(autonomous_system: &str, country: &str) -> mmdb::Value {
+    mmdb::Value::Map(vec![("asn", mmdb::Value::text(autonomous_system)), ("country_code", mmdb::Value::text(country))])
+}
+
 fn router(now: Timestamp) -> Router {
     let hosts = Hosts { v4: "203.0.113.0/24".parse().unwrap(), v6: None, count: 256, popularity: Popularity::Even };
     let mut router = Router::new(Layout::new(Protocol::Netflow9, 1), Traffic::new(1, hosts, 60_000).sampled(1_000), 1, now);
@@ -280,8 +310,13 @@ fn a_flood_through_a_socket_is_an_incident_in_rest_and_webhook_and_outlives_a_re
             stream.write_all(b"HTTP/1.1 204 Fine\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
         }
     });
+    // All of IPv4 is one autonomous system in one country.
+    let mut mmdb = Mmdb::new(true);
+    mmdb.insert("0.0.0.0/0".parse().unwrap(), &record("AS64496", "CH"));
+    let places = folder.0.join("places.mmdb");
+    std::fs::write(&places, mmdb.finish("Made-up", 28)).unwrap();
     let rest = format!(
-        "[api.notify.webhook]\nurl = \"{hook}\"\nsecret = \"s\"\nallow_private = true\n\
+        "[collector.enrich]\nmmdb = [{places:?}]\n[api.notify.webhook]\nurl = \"{hook}\"\nsecret = \"s\"\nallow_private = true\n\
          [analytics.threshold]\npackets_per_second = 10_000\n[analytics.incident]\nhold_seconds = 2\n"
     );
     let path = config(&folder, &rest);
@@ -302,6 +337,10 @@ fn a_flood_through_a_socket_is_an_incident_in_rest_and_webhook_and_outlives_a_re
     let incident = &ended["incident"];
     assert_eq!((&incident["target"], &incident["family"]), (&Value::from("203.0.113.70"), &Value::from("udp_flood")), "{incident:#}");
     assert_eq!(incident["subtype"], "ntp_amplification");
+    assert_eq!(incident["top_src_asns"][0]["value"], 64_496, "{incident:#}");
+    let sources = incident["top_src_ips"].as_array().unwrap().iter().map(|source| source["share"].as_f64().unwrap()).sum::<f64>();
+    let share = incident["geo_breakdown"]["CH"].as_f64().unwrap();
+    assert!(sources > 0.0 && (share - sources).abs() < 1e-6, "{incident:#}");
     // Dry run is the default: the blackhole was shown, and is over with its incident.
     let rules = served.until("/api/v1/mitigation/rules/history", |rules| !rules["rules"][0]["withdrawn_at"].is_null());
     assert_eq!(rules["rules"][0]["state"], "dry_run");
@@ -316,6 +355,11 @@ fn a_flood_through_a_socket_is_an_incident_in_rest_and_webhook_and_outlives_a_re
     assert_eq!(served.get(TOKEN, "/api/v1/exporters")["exporters"][0]["domains"][0]["version"], "netflow9");
     let metrics = ureq::get(&format!("http://{}/metrics", served.metrics)).call().unwrap().body_mut().read_to_string().unwrap();
     assert!(metrics.contains("\nweir_analytics_incidents_opened_total 1\n"), "{metrics}");
+    // Before 0.0.0.0/0 nothing and behind it nothing: one run of IPv4 and one of IPv6.
+    assert!(
+        metrics.contains("\nweir_collector_enrich_generation 1\n") && metrics.contains("\nweir_collector_enrich_entries 2\n"),
+        "{metrics}"
+    );
     assert_eq!(served.stop().0, Some(0));
     let served = Served::start(&path, Some(TOKEN));
     assert_eq!(served.get(TOKEN, &path_of)["incident"]["status"], "resolved");

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
 use toml::Spanned;
@@ -108,6 +108,21 @@ pub fn read(text: &str) -> Result<Config, Vec<Problem>> {
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(problems),
     }
+}
+
+/// Reads the files that a configuration names, which are no part of it: it serves without them, and takes them up when they are there.
+///
+/// # Errors
+///
+/// Every [`Problem`] with them, at the keys that name them.
+pub fn read_named_files(file: &Path, config: &Config) -> Result<(), Problems> {
+    let found = collector::enrich::load::check(&config.collector.enrich);
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let (document, _) = DeTable::parse_recoverable(&text);
+    let at = |(key, message): (String, String)| Problem { line: line_of(&text, find(document.get_ref(), &key)), key, message };
+    let mut problems: Vec<Problem> = found.into_iter().take(PROBLEMS_MAX).map(at).collect();
+    problems.sort_by_key(|problem| problem.line);
+    if problems.is_empty() { Ok(()) } else { Err(Problems { file: file.to_owned(), problems }) }
 }
 
 /// A step into a document.
@@ -228,10 +243,15 @@ fn holds(outer: &Range<usize>, inner: &Range<usize>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end && outer.start < outer.end
 }
 
-/// Where the value of a dotted key stands; of one that is not written, the innermost table that is.
+/// Where the value of a dotted key stands, `api.listen` or `collector.enrich.mmdb[0]`; of one that is not written, the innermost table
+/// that is.
 fn find(table: &DeTable<'_>, path: &str) -> Option<Range<usize>> {
-    let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
-    let value = table.get(name)?;
+    let (step, rest) = path.split_once('.').map_or((path, None), |(step, rest)| (step, Some(rest)));
+    let (name, index) = step.strip_suffix(']').and_then(|step| step.split_once('[')).unwrap_or((step, ""));
+    let mut value = table.get(name)?;
+    if let (DeValue::Array(values), Ok(index)) = (value.get_ref(), index.parse::<usize>()) {
+        value = values.get(index).unwrap_or(value);
+    }
     match (rest, value.get_ref()) {
         (Some(rest), DeValue::Table(inner)) => find(inner, rest).or_else(|| Some(value.span())),
         _ => Some(value.span()),

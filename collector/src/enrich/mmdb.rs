@@ -18,6 +18,9 @@ use super::load::LoadError;
 use super::run::Block;
 use super::table::low;
 
+/// Length of the block of IPv6 in which a file has IPv4.
+const V4_LENGTH: u8 = 96;
+
 /// A record, whatever its layout; fields of another kind than ours are as good as none.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -141,7 +144,7 @@ pub fn read(octets: &[u8], prefixes_max: usize) -> Result<Layer, LoadError> {
             }
         };
         if *place != Place::default() {
-            layer.add(Prefix::of(address, length), place.clone());
+            layer.add(address, length, place.clone());
         }
     }
     if layer.v4.is_empty() && layer.v6.is_empty() {
@@ -162,7 +165,18 @@ impl Layer {
     }
 
     /// Adds a network that lies behind all others of its family, as a tree that is walked from the left gives them.
-    fn add(&mut self, prefix: Prefix, mut place: Place) {
+    fn add(&mut self, first: Address, length: u8, place: Place) {
+        // IPv4 lies in ::/96: where the tree ends in front of it, what is told of a wider block is told of all of IPv4.
+        let holds_v4 = first.0 == 0 && length <= V4_LENGTH;
+        if holds_v4 {
+            self.add_prefix(Prefix::of(Address::from_v4(0), 0), place.clone());
+        }
+        if !holds_v4 || length < V4_LENGTH {
+            self.add_prefix(Prefix::of(first, length), place);
+        }
+    }
+
+    fn add_prefix(&mut self, prefix: Prefix, mut place: Place) {
         // Countries and cities are drawn finer and coarser than what is routed: only the files of autonomous systems tell that.
         if place.autonomous_system != 0 {
             place.prefix_length = prefix.length();

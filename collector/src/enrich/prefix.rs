@@ -75,7 +75,7 @@ pub fn of_csv(octets: &[u8], prefixes_max: usize) -> Result<Lines, LoadError> {
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {
-                let line = error.position().map_or(0, csv::Position::line);
+                let line = error.position().map_or(0, |position| line_of(octets, position));
                 refused.push((line, error.to_string()));
                 // What cannot be split into fields ends a file only when it is no text at all; the reader goes on behind it.
                 if matches!(error.kind(), csv::ErrorKind::Io(_)) {
@@ -88,7 +88,7 @@ pub fn of_csv(octets: &[u8], prefixes_max: usize) -> Result<Lines, LoadError> {
         if lines > prefixes_max {
             return Err(LoadError::TooManyPrefixes { prefixes_max });
         }
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = record.position().map_or(0, |position| line_of(octets, position));
         let field = |column: Option<usize>| column.and_then(|column| record.get(column)).unwrap_or_default();
         let prefix: Prefix = match field(Some(prefix)).parse() {
             Ok(prefix) => prefix,
@@ -118,4 +118,12 @@ pub fn of_csv(octets: &[u8], prefixes_max: usize) -> Result<Lines, LoadError> {
     let (mut layer, _) = super::layer::overlay(&[&customers, &sites], usize::MAX);
     layer.prefixes = prefixes;
     Ok(Lines { layer, refused })
+}
+
+/// The line of a record: the reader's position is where the record before it ends, in front of empty lines and remarks.
+fn line_of(octets: &[u8], position: &csv::Position) -> u64 {
+    let rest = usize::try_from(position.byte()).ok().and_then(|offset| octets.get(offset..)).unwrap_or_default();
+    let is_passed_over = |line: &&[u8]| line.starts_with(b"#") || matches!(line, [] | [b'\r']);
+    let passed_over = rest.split(|octet| *octet == b'\n').take_while(is_passed_over).count();
+    position.line() + passed_over as u64
 }
