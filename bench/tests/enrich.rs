@@ -109,10 +109,10 @@ fn cities_and_autonomous_systems_of_nested_files_are_laid_over_each_other() {
         let systems = [("192.0.0.0/16", autonomous_system(64_496, "One")), ("2001:db8::/29", autonomous_system(64_497, "Two"))];
         let systems = folder.write("asn.mmdb", file(&systems, true, record_bits));
         let tables = tables(&mmdb(&[&cities, &systems]));
-        assert_eq!(told(&tables, "192.0.2.1"), known(64_496, "CH", "Bern", 16));
-        assert_eq!(told(&tables, "192.0.2.200"), known(64_496, "FR", "Lyon", 16));
-        assert_eq!(told(&tables, "192.0.3.1"), known(64_496, "", "", 16));
-        assert_eq!(told(&tables, "2001:db8::1"), known(64_497, "CH", "Basel", 29));
+        assert_eq!(told(&tables, "192.0.2.1"), known(64_496, "CH", "Bern", 0));
+        assert_eq!(told(&tables, "192.0.2.200"), known(64_496, "FR", "Lyon", 0));
+        assert_eq!(told(&tables, "192.0.3.1"), known(64_496, "", "", 0));
+        assert_eq!(told(&tables, "2001:db8::1"), known(64_497, "CH", "Basel", 0));
         assert_eq!(told(&tables, "198.51.100.1"), known(0, "", "", 0));
         assert_eq!(tables.autonomous_system_name(64_497), Some("Two"));
         assert_eq!(tables.autonomous_system_name(64_498), None);
@@ -143,8 +143,8 @@ fn flat_files_tell_country_city_and_autonomous_system_at_once() {
         ("2001:db8::/32", map(&[text("country", "DE"), text("asn", "")])),
     ];
     let tables = tables(&mmdb(&[&folder.write("ipinfo.mmdb", file(&entries, true, 32))]));
-    assert_eq!(told(&tables, "192.0.2.1"), known(64_496, "CH", "", 24));
-    assert_eq!(told(&tables, "198.51.100.1"), known(64_497, "US", "Mountain View", 24));
+    assert_eq!(told(&tables, "192.0.2.1"), known(64_496, "CH", "", 0));
+    assert_eq!(told(&tables, "198.51.100.1"), known(64_497, "US", "Mountain View", 0));
     assert_eq!(told(&tables, "2001:db8::1"), known(0, "DE", "", 0));
     assert_eq!(tables.autonomous_system_name(64_496), Some("One"));
     assert_eq!(tables.autonomous_system_name(64_497), Some("Two"));
@@ -223,9 +223,24 @@ fn customers_and_sites_of_a_file_hold_by_themselves_and_bad_lines_are_named() {
         [
             format!("collector.enrich.prefixes: {path}:5: 192.0.2.7/24 has bits set behind its length, did you mean 192.0.2.0/24"),
             format!("collector.enrich.prefixes: {path}:6: not an address or prefix: somewhere"),
-            format!("collector.enrich.prefixes: {path}:9: 198.51.100.0/24 has neither a customer nor a site"),
+            format!("collector.enrich.prefixes: {path}:9: nothing is told of 198.51.100.0/24"),
         ]
     );
+}
+
+#[test]
+fn a_file_of_routes_tells_the_prefix_and_who_announces_it() {
+    let folder = Folder::new();
+    let lines = "prefix,as\n192.0.0.0/16,64496\n192.0.2.0/24,AS64497\n2001:db8::/32,64496\n192.0.3.0/24,one\n";
+    let places = folder.write("country.mmdb", file(&[("192.0.0.0/17", map(&[("country", Value::text("CH"))]))], true, 24));
+    let config = Config { prefixes: folder.write("routes.csv", lines), ..mmdb(&[&places]) };
+    let tables = tables(&config);
+    let routed = |number: u32, country: &str, length: u8| (number, country.to_owned(), String::new(), length);
+    assert_eq!(told(&tables, "192.0.1.1"), routed(64_496, "CH", 16));
+    assert_eq!(told(&tables, "192.0.2.1"), routed(64_497, "CH", 24));
+    assert_eq!(told(&tables, "192.0.200.1"), routed(64_496, "", 16));
+    assert_eq!(told(&tables, "2001:db8::1"), routed(64_496, "", 32));
+    assert!(check(&config)[0].1.ends_with("routes.csv:5: one is no number of an autonomous system"));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// MMDB files of countries, cities and autonomous systems; what several tell, the last of them tells.
     pub mmdb: Vec<PathBuf>,
-    /// A CSV file of prefixes with their customer and site; empty = none.
+    /// A CSV file of prefixes with their customer, site and autonomous system; empty = none.
     pub prefixes: PathBuf,
     /// Customers by prefix; they hold over the file's.
     pub customers: Vec<Assignment>,

@@ -14,7 +14,7 @@ use super::application::Applications;
 use super::config::Config;
 use super::layer::{Layer, merge};
 use super::metrics::Metrics;
-use super::prefix::{self, Owner};
+use super::prefix::{self, Lines, Owner};
 use super::{SharedTables, Tables, mmdb};
 
 /// Why a file is not read.
@@ -162,13 +162,13 @@ impl Loader {
         source.seen = stamp.as_ref().ok().copied();
         source.tried = Some(source.seen);
         let read = stamp.map_err(LoadError::Io).and_then(|stamp| {
-            let (layer, lines) = layer_of(&source.file, source.format, &self.config)?;
-            if Stamp::of(&source.file).ok() == Some(stamp) { Ok((layer, lines)) } else { Err(LoadError::Changed) }
+            let lines = lines_of(&source.file, source.format, &self.config)?;
+            if Stamp::of(&source.file).ok() == Some(stamp) { Ok(lines) } else { Err(LoadError::Changed) }
         });
         match read {
-            Ok((mut layer, lines)) => {
+            Ok(Lines { mut layer, refused, refused_count }) => {
                 layer.settle();
-                self.metrics.lines_refused(&source.file, &lines);
+                self.metrics.lines_refused(&source.file, &refused, refused_count);
                 self.metrics.loaded(&source.file, layer.prefixes, start.elapsed());
                 source.layer = layer;
                 true
@@ -189,15 +189,15 @@ impl Loader {
 }
 
 /// What a file tells, and its lines that tell nothing.
-fn layer_of(file: &Path, format: Format, config: &Config) -> Result<(Layer, Vec<(u64, String)>), LoadError> {
+fn lines_of(file: &Path, format: Format, config: &Config) -> Result<Lines, LoadError> {
     let mut octets = Vec::new();
     File::open(file)?.take(config.file_octets_max.saturating_add(1)).read_to_end(&mut octets)?;
     if octets.len() as u64 > config.file_octets_max {
         return Err(LoadError::TooLarge { octets_max: config.file_octets_max });
     }
     match format {
-        Format::Mmdb => mmdb::read(&octets, config.prefixes_max).map(|layer| (layer, Vec::new())),
-        Format::Csv => prefix::of_csv(&octets, config.prefixes_max).map(|lines| (lines.layer, lines.refused)),
+        Format::Mmdb => mmdb::read(&octets, config.prefixes_max).map(|layer| Lines { layer, ..Lines::default() }),
+        Format::Csv => prefix::of_csv(&octets, config.prefixes_max),
     }
 }
 
@@ -206,14 +206,14 @@ fn layer_of(file: &Path, format: Format, config: &Config) -> Result<(Layer, Vec<
 pub fn check(config: &Config) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (index, file) in config.mmdb.iter().enumerate() {
-        if let Err(error) = layer_of(file, Format::Mmdb, config) {
+        if let Err(error) = lines_of(file, Format::Mmdb, config) {
             found.push((format!("collector.enrich.mmdb[{index}]"), format!("{} {error}", file.display())));
         }
     }
     if !config.prefixes.as_os_str().is_empty() {
         let (key, file) = ("collector.enrich.prefixes", config.prefixes.display());
-        match layer_of(&config.prefixes, Format::Csv, config) {
-            Ok((_, lines)) => found.extend(lines.into_iter().map(|(line, reason)| (key.to_owned(), format!("{file}:{line}: {reason}")))),
+        match lines_of(&config.prefixes, Format::Csv, config) {
+            Ok(lines) => found.extend(lines.refused.into_iter().map(|(line, reason)| (key.to_owned(), format!("{file}:{line}: {reason}")))),
             Err(error) => found.push((key.to_owned(), format!("{file} {error}"))),
         }
     }

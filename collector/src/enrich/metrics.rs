@@ -40,13 +40,13 @@ impl Metrics {
     }
 
     /// Lines of a file were passed over.
-    pub fn lines_refused(&self, file: &Path, lines: &[(u64, String)]) {
-        self.lines_refused.fetch_add(lines.len() as u64, Ordering::Relaxed);
+    pub fn lines_refused(&self, file: &Path, lines: &[(u64, String)], count: u64) {
+        self.lines_refused.fetch_add(count, Ordering::Relaxed);
         for (line, reason) in lines.iter().take(LINES_NAMED_MAX) {
             warn!("{}:{line}: {reason}; the line is passed over", file.display());
         }
-        if lines.len() > LINES_NAMED_MAX {
-            warn!(file = %file.display(), lines = lines.len(), "more lines are passed over");
+        if count > LINES_NAMED_MAX as u64 {
+            warn!(file = %file.display(), lines = count, "so many lines in all are passed over; weir check names more of them");
         }
     }
 

@@ -4,6 +4,9 @@
 //! and DB-IP's files nest their fields (`country.iso_code`, `city.names.en`, `autonomous_system_number`), IPinfo's are flat
 //! (`country` or `country_code`, `city`, `asn` as "AS64496", `as_name`). Which fields a file has is seen by its records, so that a
 //! file of all of them, or of a layout mixed from them, is read as well.
+//!
+//! The blocks of a tree are what is left of prefixes around those within them: a /16 with one foreign /24 is eight blocks. So a file
+//! tells no length of a routed prefix, and neighbouring blocks of the same place are one run.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -144,7 +147,7 @@ pub fn read(octets: &[u8], prefixes_max: usize) -> Result<Layer, LoadError> {
             }
         };
         if *place != Place::default() {
-            layer.add(address, length, place.clone());
+            layer.add(address, length, place);
         }
     }
     if layer.v4.is_empty() && layer.v6.is_empty() {
@@ -165,23 +168,19 @@ impl Layer {
     }
 
     /// Adds a network that lies behind all others of its family, as a tree that is walked from the left gives them.
-    fn add(&mut self, first: Address, length: u8, place: Place) {
+    fn add(&mut self, first: Address, length: u8, place: &Place) {
         // IPv4 lies in ::/96: where the tree ends in front of it, what is told of a wider block is told of all of IPv4.
         let holds_v4 = first.0 == 0 && length <= V4_LENGTH;
         if holds_v4 {
-            self.add_prefix(Prefix::of(Address::from_v4(0), 0), place.clone());
+            self.add_prefix(Prefix::of(Address::from_v4(0), 0), place);
         }
         if !holds_v4 || length < V4_LENGTH {
             self.add_prefix(Prefix::of(first, length), place);
         }
     }
 
-    fn add_prefix(&mut self, prefix: Prefix, mut place: Place) {
-        // Countries and cities are drawn finer and coarser than what is routed: only the files of autonomous systems tell that.
-        if place.autonomous_system != 0 {
-            place.prefix_length = prefix.length();
-        }
-        let value = self.places.number(&place).unwrap_or(0);
+    fn add_prefix(&mut self, prefix: Prefix, place: &Place) {
+        let value = self.places.number(place).unwrap_or(0);
         if prefix.is_v4() {
             self.v4.append(Block { first: low(prefix.first()), last: low(prefix.last()), value });
         } else {

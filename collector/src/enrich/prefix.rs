@@ -1,13 +1,16 @@
 //! Customers and sites by prefix: out of the config, and out of a CSV file that another system writes.
 
 use csv::{ReaderBuilder, StringRecord, Trim};
-use schemas::net::Prefix;
+use schemas::net::{Prefix, PrefixError};
 use schemas::place::Place;
 
 use super::config::Assignment;
-use super::layer::Layer;
+use super::layer::{Layer, overlay};
 use super::load::LoadError;
 use super::table::runs_of_prefixes;
+
+/// Lines that tell nothing and are told with their reasons; all of them are counted.
+const REFUSED_TOLD_MAX: usize = 100;
 
 /// Who has prefixes in a config's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +21,51 @@ pub enum Owner {
     Site,
 }
 
-/// What a file's lines tell, and which of them are passed over: number and reason.
-#[derive(Debug)]
+/// What a file's lines tell, and which of them are passed over.
+#[derive(Debug, Default)]
 pub struct Lines {
     /// What the others tell.
     pub layer: Layer,
-    /// Number and reason of those that tell nothing.
+    /// Number and reason of the first of those that tell nothing.
     pub refused: Vec<(u64, String)>,
+    /// How many there are of them.
+    pub refused_count: u64,
+}
+
+impl Lines {
+    fn refuse(&mut self, line: u64, reason: String) {
+        self.refused_count += 1;
+        if self.refused.len() < REFUSED_TOLD_MAX {
+            self.refused.push((line, reason));
+        }
+    }
+}
+
+/// A column of a file that tells something of prefixes, each by itself: who is a prefix's customer and not its site has the site of
+/// the prefix around it.
+#[derive(Debug)]
+struct Column {
+    name: &'static str,
+    index: usize,
+    layer: Layer,
+    prefixes: Vec<(Prefix, u32)>,
+}
+
+impl Column {
+    /// Takes a field that is not empty.
+    fn take(&mut self, prefix: Prefix, field: &str) -> Result<(), String> {
+        let mut place = Place { prefix_length: prefix.length(), ..Place::default() };
+        match self.name {
+            "customer" => place.customer = self.layer.places.name(field),
+            "site" => place.site = self.layer.places.name(field),
+            _ => {
+                let digits = field.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
+                place.autonomous_system = digits.parse().map_err(|_| format!("{field} is no number of an autonomous system"))?;
+            }
+        }
+        self.prefixes.push((prefix, self.layer.places.number(&place).unwrap_or(0)));
+        Ok(())
+    }
 }
 
 /// The layer of a list of the config.
@@ -48,8 +89,8 @@ pub fn of_config(owner: Owner, assignments: &[Assignment]) -> Layer {
     layer
 }
 
-/// What a CSV file tells: a header that names `prefix`, `customer` and `site` in any order, further columns aside; one of the last two
-/// may be missing. A prefix without a customer or a site has that of the prefix around it.
+/// What a CSV file tells: a header that names `prefix` and one or more of `customer`, `site` and `as` in any order, further columns
+/// aside. The prefixes of autonomous systems are the routed ones.
 ///
 /// # Errors
 ///
@@ -59,65 +100,57 @@ pub fn of_csv(octets: &[u8], prefixes_max: usize) -> Result<Lines, LoadError> {
     let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
     let mut reader = ReaderBuilder::new().trim(Trim::All).comment(Some(b'#')).flexible(true).from_reader(octets);
     let header = reader.headers().map_err(|error| LoadError::Csv(error.to_string()))?.clone();
-    let column = |name: &str| header.iter().position(|field| field.eq_ignore_ascii_case(name));
-    let (Some(prefix), customer, site) = (column("prefix"), column("customer"), column("site")) else {
-        return Err(LoadError::Column("prefix"));
-    };
-    if customer.is_none() && site.is_none() {
-        return Err(LoadError::Column("customer or site"));
+    let index = |name: &str| header.iter().position(|field| field.eq_ignore_ascii_case(name));
+    let of_prefix = index("prefix").ok_or(LoadError::Column("prefix"))?;
+    let column = |name| index(name).map(|index| Column { name, index, layer: Layer::default(), prefixes: Vec::new() });
+    let mut columns: Vec<Column> = ["as", "customer", "site"].into_iter().filter_map(column).collect();
+    if columns.is_empty() {
+        return Err(LoadError::Column("customer, site or as"));
     }
-    let (mut customers, mut sites, mut refused) = (Layer::default(), Layer::default(), Vec::new());
-    let (mut of_customers, mut of_sites) = (Vec::new(), Vec::new());
-    let mut record = StringRecord::new();
-    let (mut lines, mut prefixes) = (0, 0);
+    let mut lines = Lines::default();
+    let (mut record, mut read, mut taken) = (StringRecord::new(), 0, 0);
     loop {
-        match reader.read_record(&mut record) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(error) => {
-                let line = error.position().map_or(0, |position| line_of(octets, position));
-                refused.push((line, error.to_string()));
-                // What cannot be split into fields ends a file only when it is no text at all; the reader goes on behind it.
-                if matches!(error.kind(), csv::ErrorKind::Io(_)) {
-                    break;
-                }
-                continue;
-            }
+        let outcome = reader.read_record(&mut record);
+        if matches!(outcome, Ok(false)) {
+            break;
         }
-        lines += 1;
-        if lines > prefixes_max {
+        read += 1;
+        if read > prefixes_max {
             return Err(LoadError::TooManyPrefixes { prefixes_max });
         }
-        let line = record.position().map_or(0, |position| line_of(octets, position));
-        let field = |column: Option<usize>| column.and_then(|column| record.get(column)).unwrap_or_default();
-        let prefix: Prefix = match field(Some(prefix)).parse() {
-            Ok(prefix) => prefix,
-            Err(error) => {
-                refused.push((line, format!("{error}")));
-                continue;
-            }
+        let told = match &outcome {
+            Ok(_) => take_line(&record, of_prefix, &mut columns),
+            Err(error) => Err(error.to_string()),
         };
-        let (customer, site) = (field(customer), field(site));
-        if customer.is_empty() && site.is_empty() {
-            refused.push((line, format!("{prefix} has neither a customer nor a site")));
-            continue;
-        }
-        prefixes += 1;
-        let prefix_length = prefix.length();
-        if !customer.is_empty() {
-            let place = Place { customer: customers.places.name(customer), prefix_length, ..Place::default() };
-            of_customers.push((prefix, customers.places.number(&place).unwrap_or(0)));
-        }
-        if !site.is_empty() {
-            let place = Place { site: sites.places.name(site), prefix_length, ..Place::default() };
-            of_sites.push((prefix, sites.places.number(&place).unwrap_or(0)));
+        match told {
+            Ok(()) => taken += 1,
+            Err(reason) => {
+                let position = outcome.as_ref().map_or_else(csv::Error::position, |_| record.position());
+                lines.refuse(position.map_or(0, |position| line_of(octets, position)), reason);
+            }
         }
     }
-    (customers.v4, customers.v6) = runs_of_prefixes(of_customers);
-    (sites.v4, sites.v6) = runs_of_prefixes(of_sites);
-    let (mut layer, _) = super::layer::overlay(&[&customers, &sites], usize::MAX);
-    layer.prefixes = prefixes;
-    Ok(Lines { layer, refused })
+    for column in &mut columns {
+        (column.layer.v4, column.layer.v6) = runs_of_prefixes(std::mem::take(&mut column.prefixes));
+    }
+    let layers: Vec<&Layer> = columns.iter().map(|column| &column.layer).collect();
+    lines.layer = overlay(&layers, usize::MAX).0;
+    lines.layer.prefixes = taken;
+    Ok(lines)
+}
+
+/// Takes what a line tells of its prefix.
+fn take_line(record: &StringRecord, of_prefix: usize, columns: &mut [Column]) -> Result<(), String> {
+    let prefix: Prefix = record.get(of_prefix).unwrap_or_default().parse().map_err(|error: PrefixError| error.to_string())?;
+    let mut tells = false;
+    for column in columns {
+        let field = record.get(column.index).unwrap_or_default();
+        if !field.is_empty() {
+            column.take(prefix, field)?;
+            tells = true;
+        }
+    }
+    if tells { Ok(()) } else { Err(format!("nothing is told of {prefix}")) }
 }
 
 /// The line of a record: the reader's position is where the record before it ends, in front of empty lines and remarks.

@@ -1,49 +1,53 @@
-//! The runs of IPv4: an index over the top bits of the address, and the low 16 bits of each start.
+//! The runs of IPv4: an index over the top bits of the address, and behind it the runs of each cell in one piece.
 
 use super::super::run::Runs;
-use super::{Span, rank};
+use super::{LANES, Span, rank, rank_of_few};
 
 /// Bits of the address that the index is over: what is left must fit the 16 bits of a start.
 const INDEX_BITS: u32 = 18;
 /// Cells of the index.
-const CELLS: usize = 1 << INDEX_BITS;
+const CELLS: u32 = 1 << INDEX_BITS;
+/// Halves of 16 bits that a run takes: its start, and the two of its value.
+const RUN_HALVES: usize = 3;
 
 /// The runs of IPv4.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Narrow {
-    /// How many starts lie before each cell of the address space; one more at the end.
+    /// How many runs lie before each cell of the address space; one more at the end.
     before: Box<[u32]>,
-    /// The low 16 bits of each start.
-    starts: Box<[u16]>,
-    values: Box<[u32]>,
-}
-
-impl Default for Narrow {
-    fn default() -> Self {
-        // So small that nobody minds it where no table is configured.
-        Self { before: Box::default(), starts: Box::default(), values: Box::from([0]) }
-    }
+    /// Of each cell the low bits of its runs' starts, then their values: mostly one line of the cache. Every cell begins with a run.
+    cells: Box<[u16]>,
+    runs: usize,
 }
 
 impl Narrow {
-    #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are wanted; there are at most 2^32 starts, and none is at 2^32")]
     pub(super) fn new(runs: Runs<u32>) -> Self {
         if runs.is_empty() {
             return Self::default();
         }
-        let (starts, values) = runs.into_parts();
-        let mut before = vec![0u32; CELLS + 1];
-        for start in &starts {
-            if let Some(count) = before.get_mut((start >> (32 - INDEX_BITS)) as usize + 1) {
-                *count += 1;
+        let mut rest = runs.iter().peekable();
+        let (mut before, mut cells) = (Vec::with_capacity(CELLS as usize + 1), Vec::new());
+        let (mut count, mut value) = (0, 0);
+        let (mut starts, mut values) = (Vec::new(), Vec::new());
+        for cell in 0..CELLS {
+            before.push(count);
+            if rest.peek().is_none_or(|(start, _)| *start != cell << (32 - INDEX_BITS)) {
+                starts.push(0);
+                values.extend(halves(value));
             }
+            while let Some((start, next)) = rest.next_if(|(start, _)| start >> (32 - INDEX_BITS) == cell) {
+                value = next;
+                starts.push(low_bits(start));
+                values.extend(halves(value));
+            }
+            count += u32::try_from(starts.len()).unwrap_or(0);
+            cells.append(&mut starts);
+            cells.append(&mut values);
         }
-        let mut sum = 0;
-        for count in &mut before {
-            sum += *count;
-            *count = sum;
-        }
-        Self { before: before.into(), starts: starts.iter().map(|start| *start as u16).collect(), values: values.into() }
+        before.push(count);
+        // So that as many as are looked at side by side are there behind the last cell, too.
+        cells.extend([0; LANES]);
+        Self { before: before.into(), cells: cells.into(), runs: runs.len() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -51,42 +55,54 @@ impl Narrow {
     }
 
     pub(super) fn runs(&self) -> usize {
-        self.values.len()
+        self.runs
     }
 
     pub(super) fn memory_octets(&self) -> usize {
-        size_of_val(&*self.before) + size_of_val(&*self.starts) + size_of_val(&*self.values)
+        size_of_val(&*self.before) + size_of_val(&*self.cells)
     }
 
     #[inline]
     pub(super) fn span(&self, address: u32) -> Span {
         let cell = (address >> (32 - INDEX_BITS)) as usize;
         match self.before.get(cell..cell + 2) {
-            Some([first, end]) => Span { first: *first, count: end - first },
+            Some([first, end]) => Span { first: *first, count: end - first, is_paged: false },
             _ => Span::default(),
         }
     }
 
-    fn within(&self, span: Span) -> &[u16] {
-        self.starts.get(span.first as usize..(span.first + span.count) as usize).unwrap_or_default()
-    }
-
-    /// Loads the start that a search of the span begins with, and returns it, for it has no other use.
+    /// Loads the begin of the cell, and returns it, for it has no other use.
     #[inline]
     pub(super) fn touch(&self, span: Span) -> u32 {
-        self.starts.get((span.first + span.count / 2) as usize).copied().map_or(0, u32::from)
+        self.cells.get(span.first as usize * RUN_HALVES).copied().map_or(0, u32::from)
     }
 
-    /// Which run holds the address: the last one that does not begin behind it.
+    /// What holds for the address: by the last run of its cell that does not begin behind it.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are wanted; a span is shorter than 2^32")]
-    pub(super) fn position(&self, address: u32, span: Span) -> u32 {
-        // What is left of the address behind the index: starts of one cell are in order by it.
-        (span.first + rank(self.within(span), address as u16) as u32).saturating_sub(1)
+    pub(super) fn value(&self, address: u32, span: Span) -> u32 {
+        let (first, count) = (span.first as usize * RUN_HALVES, span.count as usize);
+        let key = low_bits(address);
+        let few = self.cells.get(first..first + LANES).and_then(|lanes| lanes.first_chunk()).filter(|_| count <= LANES);
+        let rank = match few {
+            Some(lanes) => rank_of_few(lanes, span.count, key),
+            None => rank(self.cells.get(first..first + count).unwrap_or_default(), key),
+        };
+        let at = first + count + 2 * rank.saturating_sub(1);
+        match self.cells.get(at..at + 2) {
+            Some([high, low]) => u32::from(*high) << 16 | u32::from(*low),
+            _ => 0,
+        }
     }
+}
 
-    #[inline]
-    pub(super) fn value(&self, position: u32) -> u32 {
-        self.values.get(position as usize).copied().unwrap_or(0)
-    }
+/// What is left of an address behind the index; the bits above are the same for all of a cell, and do not change their order.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are wanted")]
+fn low_bits(address: u32) -> u16 {
+    (address & ((1 << (32 - INDEX_BITS)) - 1)) as u16
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the halves are taken apart")]
+fn halves(value: u32) -> [u16; 2] {
+    [(value >> 16) as u16, value as u16]
 }

@@ -1,7 +1,7 @@
 //! The runs of IPv6: an index over the top 16 bits, pages over the next 16 where many runs lie, and the starts.
 
 use super::super::run::Runs;
-use super::{Span, rank};
+use super::{LANES, Span, rank, rank_of_few};
 
 /// Cells of the index and of a page: 16 bits each.
 const CELLS: usize = 1 << 16;
@@ -11,7 +11,7 @@ const DENSE_STARTS: u32 = 512;
 const PAGES_MAX: usize = 128;
 
 /// The runs of IPv6.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Wide {
     /// How many starts lie before each cell of the address space; one more at the end.
     before: Box<[u32]>,
@@ -20,14 +20,11 @@ pub(super) struct Wide {
     /// The same as `before`, for each page.
     before_in_page: Box<[u32]>,
     starts: Box<[u128]>,
+    /// Of each start the 32 bits behind those that a page is found by: what tells the starts of a page's cell apart.
+    middles: Box<[u32]>,
     values: Box<[u32]>,
-}
-
-impl Default for Wide {
-    fn default() -> Self {
-        let values = Box::from([0]);
-        Self { before: Box::default(), pages: Box::default(), before_in_page: Box::default(), starts: Box::default(), values }
-    }
+    /// Whether any start has bits behind these: then two starts may have the same.
+    is_deep: bool,
 }
 
 /// The 16 bits of an address that its first or second cell is found by.
@@ -53,9 +50,16 @@ fn index(starts: &[u128], first: u32, level: u32) -> Vec<u32> {
     before
 }
 
-fn span_of(before: &[u32], cell: usize) -> Span {
+/// The 32 bits of an address behind those that a page is found by.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "32 bits are wanted")]
+fn middle(address: u128) -> u32 {
+    (address >> 64) as u32
+}
+
+fn span_of(before: &[u32], cell: usize, is_paged: bool) -> Span {
     match before.get(cell..cell + 2) {
-        Some([first, end]) => Span { first: *first, count: end - first },
+        Some([first, end]) => Span { first: *first, count: end - first, is_paged },
         _ => Span::default(),
     }
 }
@@ -67,7 +71,7 @@ impl Wide {
         }
         let (starts, values) = runs.into_parts();
         let before = index(&starts, 0, 0);
-        let spans = (0..CELLS).map(|cell| (span_of(&before, cell), cell));
+        let spans = (0..CELLS).map(|cell| (span_of(&before, cell, false), cell));
         let mut dense: Vec<(Span, usize)> = spans.filter(|(span, _)| span.count >= DENSE_STARTS).collect();
         dense.sort_by_key(|(span, _)| std::cmp::Reverse(span.count));
         dense.truncate(PAGES_MAX);
@@ -80,12 +84,16 @@ impl Wide {
             let starts = starts.get(span.first as usize..(span.first + span.count) as usize).unwrap_or_default();
             before_in_page.extend(index(starts, span.first, 1));
         }
+        let middles = starts.iter().copied().map(middle).chain([0; LANES]).collect();
+        let is_deep = starts.iter().any(|start| start << 64 != 0);
         Self {
             before: before.into(),
             pages: pages.into(),
             before_in_page: before_in_page.into(),
             starts: starts.into(),
+            middles,
             values: values.into(),
+            is_deep,
         }
     }
 
@@ -102,6 +110,7 @@ impl Wide {
             + size_of_val(&*self.pages)
             + size_of_val(&*self.before_in_page)
             + size_of_val(&*self.starts)
+            + size_of_val(&*self.middles)
             + size_of_val(&*self.values)
     }
 
@@ -110,31 +119,37 @@ impl Wide {
         let first_cell = cell(address, 0);
         let page = self.pages.get(first_cell).copied().unwrap_or(0);
         match usize::from(page).checked_sub(1) {
-            None => span_of(&self.before, first_cell),
-            Some(page) => span_of(&self.before_in_page, page * (CELLS + 1) + cell(address, 1)),
+            None => span_of(&self.before, first_cell, false),
+            Some(page) => span_of(&self.before_in_page, page * (CELLS + 1) + cell(address, 1), true),
         }
     }
 
-    fn within(&self, span: Span) -> &[u128] {
-        self.starts.get(span.first as usize..(span.first + span.count) as usize).unwrap_or_default()
-    }
-
-    /// Loads the start that a search of the span begins with, and returns some of it, for it has no other use.
+    /// Loads what a search of the span begins with, and returns some of it, for it has no other use.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
     pub(super) fn touch(&self, span: Span) -> u32 {
-        self.starts.get((span.first + span.count / 2) as usize).map_or(0, |start| *start as u32)
+        let (middle, value) = (self.middles.get(span.first as usize), self.values.get(span.first as usize));
+        middle.copied().unwrap_or(0) ^ value.copied().unwrap_or(0)
     }
 
-    /// Which run holds the address: the last one that does not begin behind it.
+    /// What holds for the address: by the last run that does not begin behind it.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "a span is shorter than 2^32")]
-    pub(super) fn position(&self, address: u128, span: Span) -> u32 {
-        (span.first + rank(self.within(span), address) as u32).saturating_sub(1)
-    }
-
-    #[inline]
-    pub(super) fn value(&self, position: u32) -> u32 {
-        self.values.get(position as usize).copied().unwrap_or(0)
+    pub(super) fn value(&self, address: u128, span: Span) -> u32 {
+        let (first, count) = (span.first as usize, span.count as usize);
+        let rank = if span.is_paged {
+            let key = middle(address);
+            let few = self.middles.get(first..first + LANES).and_then(|lanes| lanes.first_chunk()).filter(|_| count <= LANES);
+            match few {
+                Some(lanes) => rank_of_few(lanes, span.count, key),
+                None => rank(self.middles.get(first..first + count).unwrap_or_default(), key),
+            }
+        } else {
+            rank(self.starts.get(first..first + count).unwrap_or_default(), address)
+        };
+        // None of the span: the run that began before it goes on.
+        let mut position = (first + rank).saturating_sub(1);
+        while self.is_deep && self.starts.get(position).is_some_and(|start| *start > address) {
+            position -= 1;
+        }
+        self.values.get(position).copied().unwrap_or(0)
     }
 }
