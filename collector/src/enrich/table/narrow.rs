@@ -97,7 +97,6 @@ impl Narrow {
 
 /// What is left of an address behind the index; the bits above are the same for all of a cell, and do not change their order.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are wanted")]
 fn low_bits(address: u32) -> u16 {
     (address & ((1 << (32 - INDEX_BITS)) - 1)) as u16
 }
