@@ -186,7 +186,7 @@ async fn from_store(
         // Each direction by what was observed on this interface itself, where there is any; the other sightings are of other interfaces.
         let is_own = at_egress == (way == 1);
         match flows.get(&(index, way)) {
-            Some(held) if !is_own || held.flows == 0 => {}
+            Some(_) if !is_own => {}
             _ => {
                 flows.insert((index, way), own);
             }

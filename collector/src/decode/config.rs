@@ -38,6 +38,8 @@ pub struct Config {
     pub domains_per_exporter_max: usize,
     /// Template and options sets that the control thread has yet to see.
     pub control_queue_sets_max: usize,
+    /// Those of one exporter, from one shard.
+    pub control_queue_sets_per_exporter_max: usize,
     /// From this offset on an exporter's clock is wrong, and not merely late.
     pub clock_wrong_seconds_min: u64,
     /// Sampling rates of exporters that do not tell theirs; the longest prefix holds.
@@ -61,6 +63,7 @@ impl Default for Config {
             domains_max: 65_536,
             domains_per_exporter_max: 1_024,
             control_queue_sets_max: 4_096,
+            control_queue_sets_per_exporter_max: 512,
             clock_wrong_seconds_min: 3_600,
             sampling: Vec::new(),
         }

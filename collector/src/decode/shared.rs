@@ -1,6 +1,6 @@
 //! Templates shared between shards: one control thread, a bounded queue to it, snapshots from it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,6 +46,7 @@ enum Task {
 #[derive(Debug)]
 pub struct ControlThread {
     tasks: Sender<Task>,
+    per_exporter_max: usize,
     published: Arc<Published>,
     thread: Option<JoinHandle<()>>,
 }
@@ -66,6 +67,10 @@ pub struct SharedTemplates {
     snapshot: Arc<Snapshot>,
     shard: usize,
     number: u64,
+    /// Sets that were handed over and not yet taken in, and how many of them each exporter has.
+    outstanding: VecDeque<(u64, Address)>,
+    of_exporter: HashMap<Address, usize>,
+    per_exporter_max: usize,
 }
 
 impl ControlThread {
@@ -96,7 +101,8 @@ impl ControlThread {
         };
         work.load();
         let thread = std::thread::Builder::new().name("weir-control".into()).spawn(move || work.run(&queue))?;
-        Ok(Self { tasks, published, thread: Some(thread) })
+        let per_exporter_max = config.control_queue_sets_per_exporter_max.max(1);
+        Ok(Self { tasks, per_exporter_max, published, thread: Some(thread) })
     }
 
     /// The templates for one more shard; `None` if the thread has ended.
@@ -114,6 +120,9 @@ impl ControlThread {
             snapshot,
             shard,
             number: 0,
+            outstanding: VecDeque::new(),
+            of_exporter: HashMap::new(),
+            per_exporter_max: self.per_exporter_max,
         };
         Some(super::Templates::Shared(shared))
     }
@@ -138,15 +147,39 @@ impl Drop for ControlThread {
 }
 
 impl SharedTemplates {
-    /// Hands a set over and returns its number; `None` if the queue is full.
+    /// Hands a set over and returns its number; `None` if the queue is full, or what the set's exporter may have of it.
     pub(crate) fn hand_over(&mut self, set: ControlSet) -> Option<u64> {
+        let exporter = set.scope.exporter;
+        self.settle();
+        // One exporter whose options change all the time takes no other's place.
+        if self.of_exporter.get(&exporter).is_some_and(|own| *own >= self.per_exporter_max) {
+            return None;
+        }
         let number = self.number + 1;
         match self.tasks.try_send(Task::Set { shard: self.shard, number, set }) {
             Ok(()) => {
                 self.number = number;
+                self.outstanding.push_back((number, exporter));
+                *self.of_exporter.entry(exporter).or_default() += 1;
                 Some(number)
             }
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => None,
+        }
+    }
+
+    /// Forgets the sets that were taken in.
+    fn settle(&mut self) {
+        self.snapshot();
+        while let Some(&(number, exporter)) = self.outstanding.front()
+            && self.is_processed(number)
+        {
+            self.outstanding.pop_front();
+            if let Some(own) = self.of_exporter.get_mut(&exporter) {
+                *own = own.saturating_sub(1);
+                if *own == 0 {
+                    self.of_exporter.remove(&exporter);
+                }
+            }
         }
     }
 

@@ -119,6 +119,11 @@ impl Snapshot {
         self.devices.get(&exporter).map(|device| &**device)
     }
 
+    /// The exporters of which interfaces are known.
+    pub fn devices(&self) -> impl Iterator<Item = (Address, &Device)> {
+        self.devices.iter().map(|(exporter, device)| (*exporter, &**device))
+    }
+
     /// Name, or nothing, and boundary of an interface.
     #[must_use]
     pub fn interface(&self, exporter: Address, index: u32) -> (&str, Boundary) {

@@ -115,3 +115,58 @@ fn templates_survive_a_restart_and_a_corrupt_file_is_no_failure() {
     }
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn one_exporter_has_no_more_than_its_part_of_the_queue() {
+    let (tasks, _queue) = bounded(8);
+    let (_outcomes, outcomes) = bounded(1);
+    let published: Arc<Published> = Arc::default();
+    let mut shared = SharedTemplates {
+        tasks,
+        outcomes,
+        published: published.clone(),
+        snapshot: Arc::default(),
+        shard: 0,
+        number: 0,
+        outstanding: VecDeque::new(),
+        of_exporter: HashMap::new(),
+        per_exporter_max: 2,
+    };
+    let set = |exporter: u128| ControlSet {
+        scope: Scope { exporter: Address(exporter), version: schemas::flow::Version::Ipfix, domain: 0, port: 0 },
+        source_port: 1,
+        arrival: Timestamp(1),
+        set_id: 256,
+        body: Box::default(),
+    };
+    assert_eq!([1, 1, 1, 2].map(|exporter| shared.hand_over(set(exporter))), [Some(1), Some(2), None, Some(3)]);
+    // The first was taken in.
+    published.snapshot.store(Arc::new(Snapshot { generation: 1, processed: vec![1], ..Snapshot::default() }));
+    published.generation.store(1, Ordering::Release);
+    assert_eq!([1, 1].map(|exporter| shared.hand_over(set(exporter))), [Some(4), None]);
+}
+
+#[test]
+fn options_data_name_interfaces() {
+    // Template 257: of ingressInterface, its name and its description, both of variable length. A name of interface 9.
+    const OPTIONS: [u8; 22] = [0, 3, 0, 22, 1, 1, 0, 3, 0, 1, 0, 10, 0, 4, 0, 82, 255, 255, 0, 83, 255, 255];
+    const NAME: [u8; 16] = [1, 1, 0, 16, 0, 0, 0, 9, 4, b'x', b'e', b'-', b'9', 2, b't', b'o'];
+    let config = Config::default();
+    let interfaces = Interfaces::new(&crate::enrich::interface::Config::default());
+    let control = ControlThread::start_telling(&config, None, Some(interfaces.clone())).unwrap();
+    let mut shard = Shard::new(&control, &config);
+    shard.send(&[OPTIONS.as_slice(), &NAME].concat());
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    let name = || {
+        interfaces.flush();
+        let snapshot = interfaces.snapshot();
+        let device = snapshot.devices().next()?.1;
+        device.interface(9).map(|it| (it.name.to_string(), it.description.to_string()))
+    };
+    while name().is_none() && std::time::Instant::now() < end {
+        shard.decoder.release(ARRIVAL, &mut shard.exporters, &mut shard.batch);
+        std::thread::yield_now();
+    }
+    assert_eq!(name(), Some(("xe-9".to_owned(), "to".to_owned())));
+    control.stop();
+}
