@@ -24,6 +24,7 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::mitigation::{self, RuleStore};
 use crate::notify::Notifier;
+use crate::query::names::Known;
 use crate::state::{State, incidents, nodes};
 
 /// How long a stop that withdraws rules waits for the speakers.
@@ -129,6 +130,12 @@ impl Pipe {
     #[must_use]
     pub fn addresses(&self) -> &[std::net::SocketAddr] {
         self.collector.addresses()
+    }
+
+    /// What is known of the names of numbers.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        Known { tables: self.collector.enrichment().tables().clone(), interfaces: self.collector.interfaces().published() }
     }
 
     /// Drains: shards, then analysts, then mitigation; what came of everything that was received is answered.

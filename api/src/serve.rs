@@ -63,6 +63,7 @@ async fn serve(config: Arc<Config>, state: Arc<State>, clock: Clock, with_demo: 
     let routers = if with_demo { Some(Demo::start(&config.networks, pipe.addresses(), &clock)?) } else { None };
     let parts = (pipe.mitigation.clone(), pipe.analysis.clone(), pipe.store.clone());
     let app = Arc::new(App::new(Arc::clone(&config), state, Arc::clone(&pipe.live), metrics, parts, clock));
+    app.desk.name_by(Box::new(pipe.known()));
     let (stop, stopped) = watch::channel(false);
     let addresses = (api.local_addr()?, metrics_listener.local_addr()?);
     let http = tokio::spawn(serve_http(api, Arc::clone(&app), stopped.clone()));

@@ -1,9 +1,13 @@
 //! Names beside numbers: what other parts know, and what everybody knows.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use serde_json::{Map, Value};
 
+use collector::enrich::SharedTables;
+use collector::enrich::interface::Snapshot;
 use schemas::net::{Address, Prefix};
 
 use super::dimension::{Field, Kind};
@@ -28,6 +32,27 @@ pub trait Names: Debug + Send + Sync {
 pub struct Nameless;
 
 impl Names for Nameless {}
+
+/// What the collector's tables and inventory tell.
+#[derive(Debug)]
+pub struct Known {
+    /// Autonomous systems.
+    pub tables: SharedTables,
+    /// Interfaces.
+    pub interfaces: Arc<ArcSwap<Snapshot>>,
+}
+
+impl Names for Known {
+    fn system(&self, number: u32) -> Option<String> {
+        self.tables.get().autonomous_system_name(number).map(str::to_owned)
+    }
+
+    fn interface(&self, exporter: Address, interface: u32) -> Option<String> {
+        let snapshot = self.interfaces.load();
+        let (name, _) = snapshot.interface(exporter, interface);
+        (!name.is_empty()).then(|| name.to_owned())
+    }
+}
 
 /// Writes the columns of a group as fields of an answer, and as `names` what those are called that have names.
 pub fn write(fields: &mut Map<String, Value>, group_by: &[Field], columns: &[Value], names: &dyn Names) {
