@@ -85,6 +85,8 @@ pub struct Records {
     pub limit: u64,
     /// How many are passed over.
     pub offset: u64,
+    /// Whether the newest go first; a file is in no order, since sorting so much would need memory.
+    pub is_sorted: bool,
 }
 
 impl Records {
@@ -96,7 +98,14 @@ impl Records {
         let inner: Vec<String> = COLUMNS.iter().map(|(name, _)| format!("{name} AS c_{name}")).collect();
         statement.push(&format!("SELECT {} FROM (SELECT {} FROM flows", shown.join(", "), inner.join(", ")));
         self.condition(&mut statement);
-        statement.push(&format!(" ORDER BY {ORDER} LIMIT ")).bind("UInt64", Bound::Number(self.limit));
+        if self.is_sorted {
+            // Whole rows are read of those alone that are new enough to be on the page.
+            statement.push(" AND time >= (SELECT min(time) FROM (SELECT time FROM flows");
+            self.condition(&mut statement);
+            statement.push(" ORDER BY time DESC LIMIT ").bind("UInt64", Bound::Number(self.limit.saturating_add(self.offset)));
+            statement.push(&format!(")) ORDER BY {ORDER}"));
+        }
+        statement.push(" LIMIT ").bind("UInt64", Bound::Number(self.limit));
         statement.push(" OFFSET ").bind("UInt64", Bound::Number(self.offset)).push(")");
         statement
     }
