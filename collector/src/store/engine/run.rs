@@ -24,6 +24,8 @@ const DRAIN_WAIT: Duration = Duration::from_secs(5);
 const OUTSIDE_OCTETS: u64 = 134_217_728;
 /// The least that an engine can work with.
 const MEMORY_OCTETS_MIN: u64 = 268_435_456;
+/// The memory that two inserts at once need: a block of flows with what the views make of it takes about 500 MB, measured.
+const TWO_INSERTS_OCTETS: u64 = 1_610_612_736;
 /// How willing the child is to be the one that the kernel ends when memory is short, of 1,000; what it holds is on disk.
 const OOM_SCORE: &str = "500";
 
@@ -84,7 +86,9 @@ fn live(options: &Options) -> Result<Infallible, RunError> {
     std::env::set_current_dir(&folder)?;
     wait_for(&folder)?;
     let engine = Library::load(&options.library)?;
-    let sessions = Arc::new(Sessions::open(&engine, &folder, &server(memory, options.threads_max), &base(memory, options.threads_max))?);
+    let (server, base) = (server(memory, options.threads_max), base(memory, options.threads_max));
+    let inserts = if options.memory_octets_max < TWO_INSERTS_OCTETS { 1 } else { 2 };
+    let sessions = Arc::new(Sessions::open(&engine, &folder, &server, &base, inserts)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(Arc::clone(&sessions), Secret::of(secret.trim_end())))?;
     // What still runs holds the sessions by way of its request.

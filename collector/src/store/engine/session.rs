@@ -11,8 +11,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::library::{Connection, Library, LibraryError, Refusal};
 use super::statement::Framing;
 
-/// Connections for inserts, so that no query keeps them waiting.
-const INSERTS: usize = 2;
 /// Connections for everything else.
 const QUERIES: usize = 3;
 /// Statements that wait for a connection.
@@ -112,12 +110,20 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Opens the engine on a folder: `server` are the settings of the engine as a whole, `base` those of every statement.
+    /// Opens the engine on a folder: `server` are the settings of the engine as a whole, `base` those of every statement;
+    /// `inserts` connections are for inserts alone, so that no query keeps them waiting.
     ///
     /// # Errors
     ///
     /// What the library says; a setting of `base` that it does not know.
-    pub fn open(library: &Library, folder: &Path, server: &[(&str, String)], base: &Settings) -> Result<Self, LibraryError> {
+    pub fn open(
+        library: &Library,
+        folder: &Path,
+        server: &[(&str, String)],
+        base: &Settings,
+        inserts: usize,
+    ) -> Result<Self, LibraryError> {
+        let connections = inserts;
         let (inserts, insert_jobs) = bounded(WAITING_MAX);
         let (queries, query_jobs) = bounded(WAITING_MAX);
         let (errands, errand_jobs) = bounded(WAITING_MAX);
@@ -129,7 +135,7 @@ impl Sessions {
         };
         let version = control.scalar("SELECT version()").map_err(|_| LibraryError::Open(folder.to_path_buf()))?;
         let mut threads = Vec::new();
-        for jobs in std::iter::repeat_n(insert_jobs, INSERTS).chain(std::iter::repeat_n(query_jobs, QUERIES)) {
+        for jobs in std::iter::repeat_n(insert_jobs, connections).chain(std::iter::repeat_n(query_jobs, QUERIES)) {
             let connection = library.connect(folder, &[])?;
             let session = Session { connection, base: base.clone(), set: Settings::new(), database: DEFAULT_DATABASE.to_owned() };
             threads.push(thread("weir-session", move || session.serve(&jobs)));
