@@ -13,6 +13,7 @@ mod native;
 pub mod once;
 pub mod queue;
 pub mod recovered;
+pub mod retain;
 pub mod schema;
 pub mod spool;
 pub mod statement;
