@@ -48,7 +48,9 @@ async fn get(call: Call) -> Result<Answer, ApiError> {
         let boundary = snapshot.interface(news.exporter, index).1;
         super::interfaces::shown(index, device.and_then(|device| device.interface(index)), boundary)
     };
-    entry["interfaces"] = indexes.into_iter().map(interface).collect();
+    if let Value::Object(fields) = &mut entry {
+        fields.insert("interfaces".to_owned(), indexes.into_iter().map(interface).collect());
+    }
     Ok(Answer::ok(json!({ "exporter": entry })))
 }
 

@@ -73,7 +73,9 @@ async fn list(mut call: Call) -> Result<Answer, ApiError> {
             for (way, name) in [(0, "in"), (1, "out")] {
                 let own = flows.as_ref().and_then(|flows| flows.get(&(index, way))).copied();
                 let comparison = Comparison::of(own, counters.get(&(index, way)).copied(), &shared);
-                entry[name] = comparison.shown();
+                if let Value::Object(fields) = &mut entry {
+                    fields.insert(name.to_owned(), comparison.shown());
+                }
             }
             entry
         })

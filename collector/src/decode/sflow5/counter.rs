@@ -173,8 +173,11 @@ mod tests {
         assert_eq!((agents.take_counters().len(), ledger.counters_dropped), (16_384, 40 * 500 - 16_384));
     }
 
+    /// Index, speed, state, octets and packets.
+    type Row = (u32, u64, bool, [u64; 2], [u32; 6]);
+
     /// What the library finds: index, speed, state, octets and packets of every generic record.
-    fn oracle(payload: &[u8]) -> Vec<(u32, u64, bool, [u64; 2], [u32; 6])> {
+    fn oracle(payload: &[u8]) -> Vec<Row> {
         let datagrams = SflowParser::default().parse_bytes(payload).datagrams;
         let records = datagrams.into_iter().flat_map(|datagram| datagram.samples).flat_map(|sample| match sample {
             SflowSample::Counter(counter) => counter.records,
@@ -207,7 +210,7 @@ mod tests {
         }
     }
 
-    fn row(sample: &CounterSample) -> (u32, u64, bool, [u64; 2], [u32; 6]) {
+    fn row(sample: &CounterSample) -> Row {
         let packets =
             |index: usize| u32::try_from(plain([sample.packets_in, sample.packets_out][index / 3][index % 3])).unwrap_or(u32::MAX);
         let octets = [plain(sample.octets_in), plain(sample.octets_out)];
