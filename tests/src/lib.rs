@@ -14,6 +14,7 @@ pub mod gobgp;
 pub mod isolation;
 pub mod packet;
 pub mod process;
+pub mod reader;
 pub mod rest;
 pub mod server;
 pub mod sink;

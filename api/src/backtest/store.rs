@@ -15,8 +15,6 @@ use serde_json::{Value, json};
 
 use crate::serve;
 
-/// The database of the embedded engine.
-const DATABASE: &str = "weir";
 /// How long the engine may take to start; one that must be fetched first takes as long as that does.
 const START_WAIT: Duration = Duration::from_secs(120);
 /// Between two looks whether it has.
@@ -58,7 +56,8 @@ fn embedded(config: &Config, data_dir: &Path) -> anyhow::Result<Store> {
     };
     // The tables are taken as they stand: a policy that is tried out must not change how long flows are kept.
     let (link, program) = (Link::away("the engine starts"), std::env::current_exe()?);
-    let engine = engine::Engine::start(&config.embedded, &folder, &program, DATABASE, link.clone(), Box::new(|_| Ok(())))?;
+    let engine =
+        engine::Engine::start(&config.embedded, &folder, &program, &config.clickhouse.database, link.clone(), Box::new(|_| Ok(())))?;
     let began = Instant::now();
     loop {
         match link.client() {
@@ -109,7 +108,7 @@ mod tests {
             url: format!("http://127.0.0.1:{port}"),
             user: "weir".to_owned(),
             password: "s\"e".to_owned(),
-            database: DATABASE.to_owned(),
+            database: "weir".to_owned(),
             is_remote: false,
         };
         for port in [1, 2] {
