@@ -100,7 +100,8 @@ impl Bench {
         let statement = Insert::flows(0);
         let encode = Blocks(Encoder::new(config.collector.count.future_milliseconds_max));
         let spool = self.engine.folder().join("spool");
-        let (store, mut handovers) = Store::start(kept, &spool, 1, self.engine.link(), Box::new(encode), statement).unwrap();
+        let (store, mut handovers) =
+            Store::start(kept, &spool, 1, self.engine.link(), Box::new(encode), std::sync::Arc::new(statement.into())).unwrap();
         let (_, pipe) = Hindsight::new(config);
         let mut pipe = pipe.stored(handovers.pop());
         let content = collector::replay::content(file).unwrap();

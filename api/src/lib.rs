@@ -30,3 +30,4 @@ pub mod routes;
 pub mod serve;
 pub mod server;
 pub mod state;
+pub mod store;

@@ -1,17 +1,23 @@
 //! What the pipe told last: exporters, rates of nodes, the ledger, and whether each part is up.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use analytics::rates::{Rate, Rates};
 use collector::enrich::interface::{self, Interfaces};
+use collector::store::writer::Status;
 use schemas::counter::{Direction, DomainReport, ExporterReport, Snapshot, Target};
-use schemas::ledger::Ledger;
+use schemas::ledger::{Ledger, StoreLedger};
 use schemas::net::Address;
 use schemas::time::Timestamp;
 
 /// A shard that has told nothing for so long is down, and so are analysts that have not judged.
 const SILENCE_MILLISECONDS_MAX: u64 = 5_000;
+/// An engine that has not answered for so long is down, though nothing is lost while the spool has room.
+const AWAY_MAX: Duration = Duration::from_secs(30);
+/// A store that has lost records is down for so long.
+const LOSS_MILLISECONDS: u64 = 60_000;
 
 /// The latest news of the pipe, shared between its threads and the API.
 #[derive(Debug)]
@@ -19,6 +25,7 @@ pub struct Live {
     news: Mutex<News>,
     rates: Arc<Rates>,
     interfaces: Interfaces,
+    store: OnceLock<Status>,
 }
 
 #[derive(Debug, Default)]
@@ -31,12 +38,15 @@ struct News {
     shards_expected: usize,
     /// When the analysts' thread last judged; `None` = it was never started.
     analysts_alive: Option<Timestamp>,
+    /// Records that the store has lost, and when that was seen to grow.
+    lost: (u64, Option<Timestamp>),
 }
 
 #[derive(Debug, Default)]
 struct Shard {
     taken_at: Timestamp,
     ledger: Ledger,
+    store: StoreLedger,
     kernel_drops: u64,
     suspects_refused: u64,
 }
@@ -58,6 +68,8 @@ pub struct ExporterNews {
     pub last_seen: Timestamp,
     /// Its ledger, summed.
     pub ledger: Ledger,
+    /// What became of its records behind the counters, and of those that the spool held at the start.
+    pub store: StoreLedger,
     /// Its observation domains.
     pub domains: Vec<DomainReport>,
 }
@@ -67,6 +79,8 @@ pub struct ExporterNews {
 pub struct Totals {
     /// The ledger of all exporters.
     pub ledger: Ledger,
+    /// What became of all records behind the counters, and of those that the spool held at the start.
+    pub store: StoreLedger,
     /// Datagrams that the kernel dropped.
     pub kernel_drops: u64,
     /// Targets for which there was no room among the suspects.
@@ -77,7 +91,7 @@ impl Live {
     /// No news yet; rates are those of the analysts.
     #[must_use]
     pub fn new(rates: Arc<Rates>) -> Self {
-        Self { news: Mutex::default(), rates, interfaces: Interfaces::new(&interface::Config::default()) }
+        Self { news: Mutex::default(), rates, interfaces: Interfaces::new(&interface::Config::default()), store: OnceLock::new() }
     }
 
     /// The same; what shards tell of interfaces goes to `interfaces`.
@@ -92,6 +106,17 @@ impl Live {
         &self.interfaces
     }
 
+    /// Makes known what the store tells.
+    pub fn keeps(&self, status: Status) {
+        drop(self.store.set(status));
+    }
+
+    /// What the store tells; `None` where nothing is kept.
+    #[must_use]
+    pub fn store(&self) -> Option<&Status> {
+        self.store.get()
+    }
+
     /// Takes in what a shard tells.
     pub fn observe(&self, snapshot: &Snapshot) {
         self.interfaces.observe(snapshot);
@@ -102,6 +127,13 @@ impl Live {
         shard.suspects_refused = snapshot.suspects_refused;
         if let Some(ledger) = snapshot.ledger {
             shard.ledger = ledger;
+        }
+        if let Some(store) = snapshot.store {
+            shard.store = store;
+            let lost = news.shards.values().map(|shard| lost(&shard.store)).sum();
+            if lost > news.lost.0 {
+                news.lost = (lost, Some(snapshot.taken_at));
+            }
         }
         for report in &snapshot.exporters {
             let heard =
@@ -139,7 +171,7 @@ impl Live {
     #[must_use]
     pub fn exporters(&self) -> Vec<ExporterNews> {
         let news = self.lock();
-        let mut all: Vec<ExporterNews> = news.exporters.iter().map(|(exporter, heard)| merged(*exporter, heard)).collect();
+        let mut all: Vec<ExporterNews> = news.exporters.iter().map(|(exporter, heard)| self.merged(*exporter, heard)).collect();
         all.sort_by_key(|exporter| (std::cmp::Reverse(exporter.first_seen), exporter.exporter));
         all
     }
@@ -147,7 +179,7 @@ impl Live {
     /// One exporter.
     #[must_use]
     pub fn exporter(&self, address: Address) -> Option<ExporterNews> {
-        self.lock().exporters.get(&address).map(|heard| merged(address, heard))
+        self.lock().exporters.get(&address).map(|heard| self.merged(address, heard))
     }
 
     /// When any exporter was last heard.
@@ -160,9 +192,10 @@ impl Live {
     #[must_use]
     pub fn totals(&self) -> Totals {
         let news = self.lock();
-        let mut totals = Totals::default();
+        let mut totals = Totals { store: self.store().map(Status::recovered).unwrap_or_default(), ..Totals::default() };
         for shard in news.shards.values() {
             totals.ledger += &shard.ledger;
+            totals.store += &shard.store;
             totals.kernel_drops = totals.kernel_drops.wrapping_add(shard.kernel_drops);
             totals.suspects_refused = totals.suspects_refused.wrapping_add(shard.suspects_refused);
         }
@@ -203,12 +236,32 @@ impl Live {
         if !silent.is_empty() {
             failing.insert("collector".to_owned(), format!("no snapshot of shard {} for 5 s", silent.join(", ")));
         }
+        if let Some((away, reason)) = self.store().and_then(|status| status.metrics().away()).filter(|(away, _)| *away > AWAY_MAX) {
+            failing.insert("store".to_owned(), format!("the engine has stored nothing for {} s: {reason}", away.as_secs()));
+        }
+        if let (lost, Some(_)) = (news.lost.0, news.lost.1.filter(|seen| now.since(*seen) < LOSS_MILLISECONDS)) {
+            failing.insert("store".to_owned(), format!("{lost} records are lost, some of them in the last minute"));
+        }
         failing
+    }
+
+    fn merged(&self, exporter: Address, heard: &Heard) -> ExporterNews {
+        let mut news = merged(exporter, heard);
+        if let Some(status) = self.store() {
+            news.store += &status.recovered_of(exporter);
+        }
+        news
     }
 
     fn lock(&self) -> MutexGuard<'_, News> {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lost(store: &StoreLedger) -> u64 {
+    let drops =
+        [store.records_dropped_by_queue, store.records_dropped_by_spool, store.records_dropped_corrupt, store.records_dropped_by_engine];
+    drops.into_iter().sum()
 }
 
 fn merged(exporter: Address, heard: &Heard) -> ExporterNews {
@@ -217,11 +270,13 @@ fn merged(exporter: Address, heard: &Heard) -> ExporterNews {
         first_seen: heard.first_seen,
         last_seen: Timestamp::default(),
         ledger: Ledger::default(),
+        store: StoreLedger::default(),
         domains: Vec::new(),
     };
     for report in heard.by_shard.values() {
         news.last_seen = news.last_seen.max(report.last_seen);
         news.ledger += &report.ledger;
+        news.store += &report.store;
         for domain in &report.domains {
             let same = |known: &&mut DomainReport| {
                 (known.version, known.observation_domain_id, known.agent) == (domain.version, domain.observation_domain_id, domain.agent)

@@ -19,6 +19,7 @@ pub struct Metrics {
     shards: OnceLock<Vec<Arc<collector::metrics::Metrics>>>,
     enrichment: OnceLock<Arc<collector::enrich::metrics::Metrics>>,
     notifier: OnceLock<Arc<Notifier>>,
+    engine: OnceLock<Arc<collector::store::engine::metrics::Metrics>>,
     connections_refused: AtomicU64,
     accepts_failed: AtomicU64,
 }
@@ -71,6 +72,11 @@ impl Metrics {
         drop(self.enrichment.set(enrichment));
     }
 
+    /// Makes the embedded engine's counts known.
+    pub fn runs_engine(&self, engine: Arc<collector::store::engine::metrics::Metrics>) {
+        drop(self.engine.set(engine));
+    }
+
     /// Makes the notifier's counts known.
     pub fn notifies(&self, notifier: Arc<Notifier>) {
         drop(self.notifier.set(notifier));
@@ -83,6 +89,9 @@ impl Metrics {
         collector(&mut text, live);
         self.shards(&mut text);
         self.enrichment(&mut text);
+        for (name, help, value) in self.engine.get().into_iter().flat_map(|engine| engine.counts()) {
+            text.single(name, if name.ends_with("_total") { "counter" } else { "gauge" }, help, value);
+        }
         self.analytics(&mut text, standing);
         self.notify(&mut text);
         self.api(&mut text);
@@ -190,7 +199,7 @@ impl Text {
 
 /// The loss ledger of every exporter and in sum, and what the kernel and the queues dropped.
 fn collector(text: &mut Text, live: &Live) {
-    let Totals { ledger, kernel_drops, suspects_refused } = live.totals();
+    let Totals { ledger, store, kernel_drops, suspects_refused } = live.totals();
     let exporters = live.exporters();
     for (count, value) in ledger.counts() {
         let kind = if count.ends_with("_waiting") { "gauge" } else { "counter" };
@@ -203,6 +212,25 @@ fn collector(text: &mut Text, live: &Live) {
             let value = exporter.ledger.counts().find(|(name, _)| *name == count).map_or(0, |(_, value)| value);
             text.sample(&name, &[("exporter", &exporter.exporter.to_string())], value);
         }
+    }
+    for (count, value) in store.counts() {
+        // What waits goes down as well.
+        let (kind, suffix) = if matches!(count, "records_waiting" | "records_spooled") { ("gauge", "") } else { ("counter", "_total") };
+        text.single(&format!("weir_collector_store_{count}{suffix}"), kind, "Sum over all exporters", value);
+        let name = format!("weir_collector_exporter_store_{count}{suffix}");
+        text.family(&name, kind, "By exporter");
+        for exporter in &exporters {
+            let value = exporter.store.counts().find(|(name, _)| *name == count).map_or(0, |(_, value)| value);
+            text.sample(&name, &[("exporter", &exporter.exporter.to_string())], value);
+        }
+    }
+    let mut last = "";
+    for (name, label, value) in live.store().map(|status| status.metrics().counts()).unwrap_or_default() {
+        if name != last {
+            text.family(name, if name.ends_with("_total") { "counter" } else { "gauge" }, "Of the store");
+            last = name;
+        }
+        text.sample(name, label.as_slice(), value);
     }
     text.single("weir_collector_exporters", "gauge", "Exporters heard since the start", exporters.len());
     text.single("weir_collector_kernel_drops_total", "counter", "Datagrams that the kernel dropped at our sockets", kernel_drops);

@@ -10,7 +10,6 @@ use analytics::mitigate::driver::{self, Handle};
 use anyhow::Context as _;
 use collector::Collector;
 use collector::enrich::{keep, snmp};
-use collector::store::config::Engine;
 use collector::store::link::Link;
 
 use schemas::ledger::Ledger;
@@ -26,6 +25,7 @@ use crate::mitigation::{self, RuleStore};
 use crate::notify::Notifier;
 use crate::query::names::Known;
 use crate::state::{State, incidents, nodes};
+use crate::store::Keeper;
 
 /// How long a stop that withdraws rules waits for the speakers.
 const WITHDRAW_WAIT: Duration = Duration::from_secs(10);
@@ -34,6 +34,7 @@ const WITHDRAW_WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Pipe {
     collector: Collector,
+    flows: Keeper,
     analyst: JoinHandle<()>,
     driver: tokio::task::JoinHandle<()>,
     /// Who announces rules.
@@ -73,18 +74,20 @@ impl Pipe {
         }
         analyst.restore(open, now);
 
-        if config.collector.store.engine != Engine::None {
-            tracing::warn!("collector.store.engine: this version has no engine yet, flows are counted and not stored");
-        }
         if config.networks.is_empty() {
             tracing::warn!("networks is empty: every destination is watched, and no rule is ever announced");
         }
         let templates = Some(config.data_dir.join("templates.json"));
+        let (flows, handovers) = Keeper::start(&config.collector, &config.data_dir, metrics)?;
         let (collector, snapshots) =
-            Collector::start(&config.collector, &networks, &limits, templates, Vec::new()).context("collector.receive")?;
+            Collector::start(&config.collector, &networks, &limits, templates, handovers).context("collector.receive")?;
         metrics.collects(collector.metrics().to_vec());
         metrics.enriches(Arc::clone(collector.enrichment().metrics()));
         let live = Arc::new(Live::new(analyst.rates()).telling(collector.interfaces().clone()));
+        flows.knows(collector.interfaces());
+        if let Some(status) = flows.status() {
+            live.keeps(status.clone());
+        }
         live.watch(known.iter().map(|node| node.ip));
         live.expect_shards(collector.metrics().len(), now);
 
@@ -108,12 +111,13 @@ impl Pipe {
             unsaved: BTreeMap::new(),
         };
         let analyst = worker.spawn(snapshots, controls)?;
-        let store = Link::away("this version keeps no flows");
+        let store = flows.link().clone();
         let poller = tokio::spawn(snmp::run(live.interfaces().clone()));
         let told = Arc::new(Notify::new());
         let keeper = (tokio::spawn(keep::run(live.interfaces().clone(), store.clone(), Arc::clone(&told))), told);
         Ok(Self {
             collector,
+            flows,
             analyst,
             driver,
             mitigation,
@@ -138,12 +142,12 @@ impl Pipe {
         Known { tables: self.collector.enrichment().tables().clone(), interfaces: self.collector.interfaces().published() }
     }
 
-    /// Drains: shards, then analysts, then mitigation; what came of everything that was received is answered.
+    /// Drains: shards, then the store and the analysts, then mitigation; what came of everything that was received is answered.
     ///
     /// Rules stay announced, since a restart in the middle of an attack must not let it through; the next start takes them up again.
     /// Whoever wants them gone sets `api.withdraw_on_stop`.
     pub async fn stop(self) -> Ledger {
-        let Self { collector, analyst, driver, mitigation, analysis, store: _, live: _, poller, keeper, withdraw_on_stop } = self;
+        let Self { collector, flows, analyst, driver, mitigation, analysis, store: _, live: _, poller, keeper, withdraw_on_stop } = self;
         poller.abort();
         let stopped = tokio::task::spawn_blocking(move || {
             let ledger = collector.stop();
@@ -156,6 +160,10 @@ impl Pipe {
         let ledger = stopped.await.unwrap_or_default();
         keeper.1.notify_one();
         drop(keeper.0.await);
+        // Last, since both write to it.
+        if tokio::task::spawn_blocking(move || flows.stop()).await.is_err() {
+            tracing::error!("the store's end has panicked");
+        }
         if withdraw_on_stop {
             withdraw_all(&mitigation).await;
         }

@@ -12,6 +12,7 @@ pub mod flows;
 pub mod fuzz;
 pub mod gobgp;
 pub mod isolation;
+pub mod load;
 pub mod packet;
 pub mod process;
 pub mod reader;

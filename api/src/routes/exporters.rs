@@ -56,10 +56,11 @@ async fn get(call: Call) -> Result<Answer, ApiError> {
 
 fn shown(news: &ExporterNews) -> Value {
     let ledger: Map<String, Value> = news.ledger.counts().map(|(name, count)| (name.to_owned(), Value::from(count))).collect();
+    let store: Map<String, Value> = news.store.counts().map(|(name, count)| (name.to_owned(), Value::from(count))).collect();
     json!({
         "id": news.exporter, "address": news.exporter, "first_seen": news.first_seen, "last_seen": news.last_seen,
         "datagrams": news.ledger.datagrams_received, "records": news.ledger.records_decoded,
         "lost_by_sequence": news.ledger.lost_by_sequence, "records_sampling_unknown": news.ledger.records_sampling_unknown,
-        "ledger": ledger, "domains": news.domains,
+        "ledger": ledger, "store": store, "domains": news.domains,
     })
 }

@@ -1,8 +1,10 @@
 //! The store's threads: one makes blocks of what the shards hand over, one inserts them.
 
+mod flows;
+
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,8 @@ use super::recovered::Recovered;
 use super::spool::Spool;
 use crate::shard::ROWS_COUNTED_MAX;
 
+pub use self::flows::{Flows, LateInterfaces};
+
 /// How often what is written is looked after.
 const TICK: Duration = Duration::from_millis(250);
 /// The pauses after a failure, each twice the one before.
@@ -37,6 +41,9 @@ pub trait Encode: Send {
     /// A block in the format of the insert.
     fn encode(&mut self, batch: &FlowBatch) -> Bytes;
 }
+
+/// How blocks are inserted, once that is known: on a cluster, its servers have to be asked.
+pub type LateInsert = Arc<OnceLock<Insert>>;
 
 /// The running store; ends when all shards have let go of their handovers.
 #[derive(Debug)]
@@ -85,7 +92,7 @@ impl Store {
         shards: usize,
         link: Link,
         encode: Box<dyn Encode>,
-        statement: Insert,
+        statement: LateInsert,
     ) -> io::Result<(Self, Vec<Handover>)> {
         let status = Status { metrics: Arc::default(), recovered: Arc::default() };
         let (spool, opened) = Spool::open(folder, &config.spool, &status.recovered);
@@ -152,7 +159,7 @@ fn make_blocks(intake: &Intake, mut encode: Box<dyn Encode>, queue: &Queue, metr
 struct Inserter {
     queue: Arc<Queue>,
     link: Link,
-    statement: Insert,
+    statement: LateInsert,
     metrics: Arc<Metrics>,
     closes: watch::Receiver<bool>,
 }
@@ -206,6 +213,9 @@ impl Inserter {
 
     async fn insert(&self, block: &Block) -> Result<(), Failure> {
         let client = self.link.client().map_err(|away| Failure::Later { name: "away", reason: away.to_string() })?;
+        let Some(statement) = self.statement.get() else {
+            return Err(Failure::Later { name: "away", reason: "the engine has not said how blocks are inserted".to_owned() });
+        };
         let began = Instant::now();
         let mut closes = self.closes.clone();
         let patience = async {
@@ -213,7 +223,7 @@ impl Inserter {
             tokio::time::sleep(STOP_WAIT).await;
         };
         tokio::select! {
-            done = insert(&client, &self.statement, block) => done?,
+            done = insert(&client, statement, block) => done?,
             () = patience => return Err(Failure::Later { name: "stop", reason: "the engine did not answer before the stop".to_owned() }),
         }
         self.metrics.inserted(began.elapsed());

@@ -124,7 +124,7 @@ struct Shard {
 impl Shard {
     fn start(folder: &Folder, config: &Config, link: &Link) -> Self {
         let statement = Insert { statement: "INSERT INTO flows FORMAT Native".to_owned(), settings: Vec::new(), shards: 0 };
-        let (store, mut handovers) = Store::start(config, &folder.0, 1, link.clone(), Box::new(Ports), statement).unwrap();
+        let (store, mut handovers) = Store::start(config, &folder.0, 1, link.clone(), Box::new(Ports), Arc::new(statement.into())).unwrap();
         let mut exporters = Exporters::new(PrefixSet::default(), 10);
         exporters.admit(EXPORTER, Timestamp(0)).unwrap();
         Self { store: Some(store), handover: handovers.pop(), exporters, first: 0, sent: 0 }

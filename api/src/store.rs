@@ -1,0 +1,139 @@
+//! The store as the program runs it: its engine, the way there, and who writes; started in this order, and stopped the other way round.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use collector::config::Config;
+use collector::enrich::Applications;
+use collector::enrich::interface::Interfaces;
+use collector::store::config::Engine as Kind;
+use collector::store::engine::Engine;
+use collector::store::handover::Handover;
+use collector::store::insert::Insert;
+use collector::store::link::{self, Endpoint, Link};
+use collector::store::schema::Schema;
+use collector::store::writer::{Flows, LateInsert, LateInterfaces, Status, Store};
+
+use crate::metrics::Metrics;
+
+/// How long a server that does not answer is let alone.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What keeps flows.
+#[derive(Debug)]
+pub struct Keeper {
+    store: Option<Store>,
+    engine: Option<Engine>,
+    server: Option<tokio::task::JoinHandle<()>>,
+    link: Link,
+    interfaces: LateInterfaces,
+}
+
+impl Keeper {
+    /// Starts what the config asks for, below `data_dir`; each shard gets one of the handovers. Call it within the runtime.
+    ///
+    /// # Errors
+    ///
+    /// A name that cannot be, or a thread that the system does not start. An engine that does not answer is none.
+    pub fn start(config: &Config, data_dir: &Path, metrics: &Metrics) -> anyhow::Result<(Self, Vec<Handover>)> {
+        let kept = &config.store;
+        let link = Link::away("collector.store.engine is none: flows are not kept");
+        let interfaces = LateInterfaces::default();
+        if kept.engine == Kind::None {
+            return Ok((Self { store: None, engine: None, server: None, link, interfaces }, Vec::new()));
+        }
+        link.set_away("the engine has not answered yet");
+        let database = kept.clickhouse.database.clone();
+        let schema = Schema::new(kept, &database).context("collector.store")?;
+        let statement = LateInsert::default();
+        let (engine, server) = if kept.engine == Kind::Embedded {
+            let (folder, program) = (data_dir.join("engine"), std::env::current_exe()?);
+            let engine = Engine::start(&kept.embedded, &folder, &program, &database, link.clone(), prepare(schema)?)?;
+            metrics.runs_engine(engine.metrics());
+            drop(statement.set(Insert::flows(0)));
+            (Some(engine), None)
+        } else {
+            (None, Some(tokio::spawn(reach(endpoint(config), schema, link.clone(), LateInsert::clone(&statement)))))
+        };
+        let applications = Applications::new(&config.enrich.applications);
+        let encode = Box::new(Flows::new(config.count.future_milliseconds_max, applications, LateInterfaces::clone(&interfaces)));
+        let shards = config.receive.shards().max(1);
+        let (store, handovers) = Store::start(kept, &data_dir.join("spool"), shards, link.clone(), encode, statement)?;
+        Ok((Self { store: Some(store), engine, server, link, interfaces }, handovers))
+    }
+
+    /// From now on flows carry what is known of interfaces.
+    pub fn knows(&self, interfaces: &Interfaces) {
+        drop(self.interfaces.set(interfaces.clone()));
+    }
+
+    /// The way to every flow.
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// What the store tells; `None` where nothing is kept.
+    #[must_use]
+    pub fn status(&self) -> Option<&Status> {
+        self.store.as_ref().map(Store::status)
+    }
+
+    /// Stores or spools what the shards have handed over, which must have ended, then ends the engine.
+    pub fn stop(self) {
+        if let Some(store) = self.store {
+            store.stop();
+        }
+        if let Some(server) = self.server {
+            server.abort();
+        }
+        if let Some(engine) = self.engine {
+            engine.stop();
+        }
+    }
+}
+
+fn endpoint(config: &Config) -> Endpoint {
+    let server = &config.store.clickhouse;
+    Endpoint {
+        url: server.url.clone(),
+        user: server.user.clone(),
+        password: server.password.clone(),
+        database: server.database.clone(),
+        is_remote: true,
+    }
+}
+
+/// Brings the tables of a child up to date, on the thread that has started it.
+fn prepare(schema: Schema) -> std::io::Result<collector::store::engine::Start> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(Box::new(move |endpoint| runtime.block_on(schema.prepare(&link::client(endpoint))).map_err(|error| error.to_string())))
+}
+
+/// Asks a server until its tables are as they should be; from then on whoever asks or writes finds out by himself whether it answers.
+async fn reach(endpoint: Endpoint, schema: Schema, link: Link, statement: LateInsert) {
+    let client = link::client(&endpoint);
+    let mut last = String::new();
+    loop {
+        let ready = async {
+            schema.prepare(&client).await?;
+            schema.shards(&client).await
+        };
+        let reason = match ready.await {
+            Ok(shards) => {
+                drop(statement.set(Insert::flows(shards)));
+                break;
+            }
+            Err(error) => error.to_string(),
+        };
+        if reason != last {
+            tracing::error!(url = endpoint.url, %reason, "the store's server cannot be used: flows wait on disk");
+        }
+        link.set_away(&reason);
+        last = reason;
+        tokio::time::sleep(PAUSE).await;
+    }
+    tracing::info!(url = endpoint.url, "the store's server answers");
+    link.set_up(endpoint);
+}

@@ -1,0 +1,57 @@
+//! Flow records as blocks of the table `flows`.
+
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use schemas::flow::FlowBatch;
+use schemas::net::Address;
+
+use super::Encode;
+use crate::enrich::Applications;
+use crate::enrich::interface::{Interfaces, Snapshot};
+use crate::store::block::Encoder;
+use crate::store::names::Names;
+
+/// The exporters' interfaces, once somebody knows them: the store is started before whoever learns of them.
+pub type LateInterfaces = Arc<OnceLock<Interfaces>>;
+
+/// Encodes with the names that are known while a block is made.
+#[derive(Debug)]
+pub struct Flows {
+    encoder: Encoder,
+    applications: Applications,
+    interfaces: LateInterfaces,
+}
+
+struct Known<'a> {
+    applications: &'a Applications,
+    interfaces: Arc<Snapshot>,
+}
+
+impl Names for Known<'_> {
+    fn interface(&self, exporter: Address, index: u32) -> (&str, u8) {
+        let (name, boundary) = self.interfaces.interface(exporter, index);
+        (name, boundary as u8)
+    }
+
+    fn application(&self, protocol: u8, source_port: u16, destination_port: u16) -> &str {
+        self.applications.name(protocol, source_port, destination_port)
+    }
+}
+
+impl Flows {
+    /// An encoder that believes no exporter's time further in the future than this.
+    #[must_use]
+    pub fn new(future_milliseconds_max: u64, applications: Applications, interfaces: LateInterfaces) -> Self {
+        Self { encoder: Encoder::new(future_milliseconds_max), applications, interfaces }
+    }
+}
+
+impl Encode for Flows {
+    fn encode(&mut self, batch: &FlowBatch) -> Bytes {
+        let interfaces = self.interfaces.get().map(Interfaces::snapshot).unwrap_or_default();
+        let known = Known { applications: &self.applications, interfaces };
+        self.encoder.encode(batch, &known, SystemTime::now().into())
+    }
+}

@@ -1,0 +1,297 @@
+//! Every flow that the ledger calls stored is there once: the engine killed and stopped, the collector killed, the disk full, read-only or
+//! damaged, all under a load through the real socket.
+//!
+//! `WEIR_TEST_CLICKHOUSE_URL` names a server to be used in place of the embedded engine, which is not ours to kill then.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
+
+use collector::store::config::Embedded;
+use schemas::ledger::{Ledger, StoreLedger};
+use tests::engine::Alone;
+use tests::isolation::{folder, isolated, run};
+use tests::load::Load;
+use tests::process::wait_until;
+use tests::server::Server;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const EXPORTERS: u8 = 3;
+const FLOWS_PER_SECOND: u32 = 15_000;
+
+fn url() -> Option<String> {
+    std::env::var("WEIR_TEST_CLICKHOUSE_URL").ok()
+}
+
+/// The embedded engine with what is said of the spool, or the server that is named.
+fn kept(spool: &str) -> String {
+    let engine = match url() {
+        Some(url) => format!("engine = \"clickhouse\"\n[collector.store.clickhouse]\nurl = \"{url}\"\ndatabase = \"weir_tests\"\n"),
+        None => "engine = \"embedded\"\n".to_owned(),
+    };
+    format!("networks = [\"203.0.113.0/24\"]\n[collector.store]\nwait_milliseconds_max = 200\n{engine}[collector.store.spool]\n{spool}\n")
+}
+
+/// An engine that is nowhere.
+fn away(spool: &str) -> String {
+    format!(
+        "networks = [\"203.0.113.0/24\"]\n[collector.store]\nengine = \"clickhouse\"\nwait_milliseconds_max = 100\n\
+         queue_octets_max = 100000\n[collector.store.clickhouse]\nurl = \"http://127.0.0.1:1\"\n[collector.store.spool]\n{spool}\n"
+    )
+}
+
+/// What the metrics say of the whole store, by name.
+fn store(server: &Server) -> StoreLedger {
+    let count = |name: &str| server.metric(&format!("weir_collector_store_{name}"));
+    let names = StoreLedger::default().counts().map(|(name, _)| name).collect::<Vec<_>>();
+    let value =
+        |name: &str| if matches!(name, "records_waiting" | "records_spooled") { count(name) } else { count(&format!("{name}_total")) };
+    let map: serde_json::Map<_, _> = names.iter().map(|name| ((*name).to_owned(), (value(name) as u64).into())).collect();
+    serde_json::from_value(map.into()).unwrap()
+}
+
+/// The exporters' pages: what was decoded and what became of it, each of which balances at any moment.
+fn pages(server: &Server) -> BTreeMap<String, (Ledger, StoreLedger)> {
+    let (status, body) = server.get("/api/v1/exporters?limit=100");
+    assert_eq!(status, 200, "{body}");
+    let page = |exporter: &serde_json::Value| {
+        let ledger: Ledger = serde_json::from_value(exporter["ledger"].clone()).unwrap();
+        let store: StoreLedger = serde_json::from_value(exporter["store"].clone()).unwrap();
+        assert_eq!(store.imbalance(ledger.records_decoded), 0, "at any moment: {store:?} of {}", ledger.records_decoded);
+        (exporter["address"].as_str().unwrap().to_owned(), (ledger, store))
+    };
+    body["exporters"].as_array().unwrap().iter().map(page).collect()
+}
+
+/// Waits until nothing is on its way any more; the balance is held meanwhile.
+fn settled(server: &Server) -> (u64, StoreLedger) {
+    let (mut decoded, mut sum) = (0, StoreLedger::default());
+    wait_until("the end of what is on its way", PATIENCE, || {
+        (decoded, sum) = (0, StoreLedger::default());
+        for (ledger, store) in pages(server).values() {
+            decoded += ledger.records_decoded;
+            sum += store;
+        }
+        sleep(Duration::from_millis(200));
+        decoded > 0
+            && sum.records_waiting == 0
+            && sum.records_spooled == 0
+            && decoded == server.metric("weir_collector_records_decoded_total") as u64
+    });
+    (decoded, sum)
+}
+
+/// The engine's child of the server under test.
+fn child() -> Option<u32> {
+    let is_engine = |pid: &u32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|octet| *octet == 0).skip(1).take(2).eq([b"engine".as_slice(), b"run"])
+    };
+    fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).find(is_engine)
+}
+
+fn signal(name: &str) {
+    run("kill", &[name, &child().expect("the engine runs").to_string()]);
+}
+
+fn wait_for_engine(server: &Server) {
+    wait_until("the engine", PATIENCE, || server.metric("weir_collector_engine_up") as u64 == 1 || url().is_some());
+}
+
+/// Asks the engine of a server that has ended: rows, different flows, rows by exporter, and whether the views hold the same.
+fn ask(statements: &[&str]) -> Vec<String> {
+    if let Some(url) = url() {
+        let ask = |statement: &&str| {
+            let mut answer = ureq::post(format!("{url}/?database=weir_tests")).send(*statement).unwrap();
+            answer.body_mut().read_to_string().unwrap().trim_end().to_owned()
+        };
+        return statements.iter().map(ask).collect();
+    }
+    let engine = Alone::start_in(&folder().join("weir-data"), &Embedded::default());
+    engine.wait_until_up();
+    let answers = statements.iter().map(|statement| engine.query(statement)).collect();
+    let _ = engine.stop();
+    answers
+}
+
+/// Holds what is stored against what the ledger says of it.
+fn check(stored: u64, by_exporter: &BTreeMap<String, u64>) {
+    let answers = ask(&[
+        "SELECT count(), uniqExact(source_address) FROM flows",
+        "SELECT replaceOne(IPv6NumToString(exporter), '::ffff:', ''), count() FROM flows GROUP BY 1 ORDER BY 1",
+        "SELECT (SELECT (sum(octets), sum(packets), count()) FROM flows) = (SELECT (sum(octets), sum(packets), sum(flows)) FROM traffic_1m)",
+        "SELECT (SELECT (sum(octets), sum(packets), count()) FROM flows) = (SELECT (sum(octets), sum(packets), sum(flows)) FROM traffic_1h)",
+    ]);
+    println!("{answers:?}");
+    assert_eq!(answers[0], format!("{stored}\t{stored}"), "each is there, and once");
+    let expected: Vec<String> = by_exporter.iter().map(|(exporter, rows)| format!("{exporter}\t{rows}")).collect();
+    assert_eq!(answers[1], expected.join("\n"));
+    assert_eq!((answers[2].as_str(), answers[3].as_str()), ("1", "1"), "the views hold the same");
+}
+
+fn stored_by_exporter(server: &Server) -> BTreeMap<String, u64> {
+    pages(server).into_iter().map(|(exporter, (_, store))| (exporter, store.records_stored)).collect()
+}
+
+#[test]
+fn an_engine_that_is_killed_and_stopped_under_load_has_every_flow_once() {
+    if url().is_some() {
+        println!("skipped: the server is not ours to kill");
+        return;
+    }
+    isolated(|| {
+        let server = Server::start(&kept(""));
+        wait_for_engine(&server);
+        let load = Load::begin(server.netflow(), EXPORTERS, FLOWS_PER_SECOND, 0);
+        for round in 0..3 {
+            sleep(Duration::from_millis(1_700));
+            pages(&server);
+            signal(if round == 1 { "-STOP" } else { "-KILL" });
+            sleep(Duration::from_millis(1_500));
+            pages(&server);
+            if round == 1 {
+                signal("-CONT");
+            }
+            wait_for_engine(&server);
+        }
+        let sent = load.end();
+        let (decoded, sum) = settled(&server);
+        println!("sent {sent}, {sum:?}");
+        assert_eq!(decoded + server.metric("weir_collector_kernel_drops_total") as u64 * 30, sent);
+        assert_eq!((sum.records_stored, sum.imbalance(decoded)), (decoded, 0), "{sum:?}");
+        assert!(sum.blocks_retried > 0, "the engine was away");
+        let by_exporter = stored_by_exporter(&server);
+        server.stop();
+        check(decoded, &by_exporter);
+    });
+}
+
+#[test]
+fn a_collector_that_is_killed_under_load_loses_only_what_it_never_called_stored_or_spooled() {
+    isolated(|| {
+        let (mut at_least, mut first) = (0, 0);
+        for round in 0..2 {
+            let server = Server::start(&kept("fsync = \"never\""));
+            wait_for_engine(&server);
+            let load = Load::begin(server.netflow(), EXPORTERS, FLOWS_PER_SECOND, first);
+            sleep(Duration::from_millis(2_000));
+            if url().is_none() {
+                // So that part of it is on disk.
+                signal("-KILL");
+                wait_until("flows on disk", PATIENCE, || store(&server).records_spooled > 0);
+            }
+            let ledger = store(&server);
+            println!("round {round}: {ledger:?}");
+            // What is on disk is recovered by the next, and counted by it as stored.
+            at_least += ledger.records_stored + ledger.records_spooled - ledger.records_recovered;
+            if let Some(child) = child() {
+                run("kill", &["-KILL", &child.to_string()]);
+            }
+            server.crash();
+            first += u32::try_from(load.end()).unwrap();
+        }
+        let server = Server::start(&kept(""));
+        wait_for_engine(&server);
+        let load = Load::begin(server.netflow(), EXPORTERS, FLOWS_PER_SECOND, first);
+        sleep(Duration::from_millis(1_000));
+        let sent = u64::from(first) + load.end();
+        let (decoded, sum) = settled(&server);
+        println!("sent {sent}, {sum:?}");
+        assert_eq!((sum.records_stored, sum.imbalance(decoded)), (decoded + sum.records_recovered, 0));
+        assert!(url().is_some() || sum.records_recovered > 0, "{sum:?}");
+        server.stop();
+        let answer = ask(&[
+            "SELECT count(), uniqExact(source_address) FROM flows",
+            "SELECT count() = (SELECT sum(flows) FROM traffic_1m) FROM flows",
+        ]);
+        let (rows, different) = answer[0].split_once('\t').unwrap();
+        let rows: u64 = rows.parse().unwrap();
+        assert_eq!(rows.to_string(), different, "nothing is there twice");
+        assert!(rows >= at_least + decoded && rows <= sent, "{rows} of {sent}, at least {at_least} + {decoded}");
+        assert_eq!(answer[1], "1");
+    });
+}
+
+/// Mounts a little disk where the spool is to be.
+fn little_disk() -> PathBuf {
+    let spool = folder().join("weir-data/spool");
+    fs::create_dir_all(&spool).unwrap();
+    run("mount", &["-t", "tmpfs", "-o", "size=1m", "tmpfs", &spool.to_string_lossy()]);
+    spool
+}
+
+fn failures(server: &Server) -> u64 {
+    server.metric("weir_collector_store_spool_failures_total") as u64
+}
+
+#[test]
+fn a_full_disk_is_named_and_what_does_not_fit_is_counted() {
+    isolated(|| {
+        let spool = little_disk();
+        let server = Server::start(&away(""));
+        let load = Load::begin(server.netflow(), EXPORTERS, FLOWS_PER_SECOND, 0);
+        wait_until("a loss", PATIENCE, || store(&server).records_dropped_by_spool > 0);
+        let ledger = store(&server);
+        assert!(failures(&server) > 0 && ledger.records_spooled > 0, "{ledger:?}");
+        assert!(server.words().contains("the disk is full"), "{}", server.words());
+        let (status, health) = server.get("/api/health");
+        assert_eq!((status, health["failing"][0].as_str()), (503, Some("store")), "{health}");
+        // It goes on: as soon as there is room, flows are kept again.
+        run("mount", &["-o", "remount,size=64m", &spool.to_string_lossy()]);
+        wait_until("flows on disk", PATIENCE, || store(&server).records_spooled > ledger.records_spooled);
+        pages(&server);
+        let _ = load.end();
+        server.stop();
+        run("umount", &[&spool.to_string_lossy()]);
+    });
+}
+
+#[test]
+fn a_read_only_disk_is_named_what_is_on_it_is_recovered_and_what_is_new_is_counted() {
+    isolated(|| {
+        let spool = little_disk();
+        let server = Server::start(&away(""));
+        let load = Load::begin(server.netflow(), EXPORTERS, 3_000, 0);
+        wait_until("flows on disk", PATIENCE, || store(&server).records_spooled > 0);
+        let _ = load.end();
+        server.stop();
+        run("mount", &["-o", "remount,ro", &spool.to_string_lossy()]);
+        let server = Server::start(&away(""));
+        assert!(store(&server).records_recovered > 0);
+        let load = Load::begin(server.netflow(), EXPORTERS, FLOWS_PER_SECOND, 1_000_000);
+        wait_until("a loss", PATIENCE, || store(&server).records_dropped_by_spool > 0);
+        assert!(server.words().contains("the disk cannot be written"), "{}", server.words());
+        pages(&server);
+        let _ = load.end();
+        server.stop();
+        run("umount", &[&spool.to_string_lossy()]);
+    });
+}
+
+#[test]
+fn a_damaged_segment_costs_what_was_damaged_and_the_rest_is_recovered() {
+    isolated(|| {
+        let server = Server::start(&away(""));
+        let load = Load::begin(server.netflow(), EXPORTERS, FLOWS_PER_SECOND, 0);
+        wait_until("blocks on disk", PATIENCE, || server.metric("weir_collector_store_spool_blocks") >= 6.0);
+        let _ = load.end();
+        server.stop();
+        let segment = folder().join("weir-data/spool/000000000000.segment");
+        let mut octets = fs::read(&segment).unwrap();
+        // In the head of the first record.
+        octets[16 + 40] ^= 0xff;
+        fs::write(&segment, &octets).unwrap();
+        let server = Server::start(&away(""));
+        let ledger = store(&server);
+        println!("{ledger:?}");
+        assert!(ledger.records_recovered > ledger.records_dropped_corrupt && ledger.records_dropped_corrupt > 0, "{ledger:?}");
+        assert_eq!((ledger.records_spooled, ledger.imbalance(0)), (ledger.records_recovered - ledger.records_dropped_corrupt, 0));
+        assert_eq!(server.metric("weir_collector_store_spool_segments_corrupt_total") as u64, 1);
+        assert!(server.words().contains("part of the spool cannot be read back"));
+        server.stop();
+    });
+}
