@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bench::synthesize::{Hosts, Popularity, Protocol};
+use bench::synthesize::mmdb::{Mmdb, Value};
+use bench::synthesize::{Hosts, Popularity, Protocol, Random, Route, routes};
 use clap::Args;
 
 use crate::measure;
@@ -60,6 +61,9 @@ pub(crate) struct Arguments {
     /// Sends LZ4 to a server that throws it away, instead of storing in the embedded engine
     #[arg(long)]
     lz4: bool,
+    /// Gives every address an AS and a country out of a file of so many prefixes
+    #[arg(long, default_value_t = 0)]
+    places: usize,
     /// Seed of the traffic
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -83,10 +87,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let program = serving::program(arguments.weir.as_ref())?;
     let folder = Folder::new(&arguments.scratch, "store", arguments.keep)?;
     let sink = if arguments.lz4 { Some(Sink::start()?) } else { None };
-    let sections = match &sink {
+    let mut sections = match &sink {
         Some(sink) => format!("[collector.store]\nengine = \"clickhouse\"\n[collector.store.clickhouse]\nurl = \"{}\"\n", sink.url()),
         None => "[collector.store]\nengine = \"embedded\"\n".to_owned(),
     };
+    if arguments.places > 0 {
+        sections.push_str(&places(arguments.places, folder.path())?);
+    }
     let network = "10.0.0.0/8";
     let mut sender = sender(arguments, network)?;
     let serving = Serving::start(&program, folder.path(), network, &sections)?;
@@ -117,6 +124,23 @@ fn sender(arguments: &Arguments, network: &str) -> Result<Sender> {
         plan.datagrams = (datagrams as usize).max(1);
     }
     Ok(Sender::new(&plan, target)?)
+}
+
+/// The lines of the config for a file of so many prefixes, four of five of IPv4, which is written into `folder`.
+fn places(prefixes: usize, folder: &Path) -> Result<String> {
+    let mut mmdb = Mmdb::new(true);
+    for Route { prefix, autonomous_system, country } in routes(&mut Random::new(7), prefixes / 5 * 4, prefixes / 5) {
+        let record = Value::Map(vec![
+            ("autonomous_system_number", Value::Number(autonomous_system)),
+            ("country_code", Value::text(std::str::from_utf8(&country)?)),
+        ]);
+        mmdb.insert(prefix, &record);
+    }
+    mmdb.alias_v4();
+    let path = folder.join("places.mmdb");
+    std::fs::write(&path, mmdb.finish("Made-up-ASN", 28))?;
+    // It is read before the first datagram, however large it is.
+    Ok(format!("[collector.enrich]\nmmdb = [\"{}\"]\nstart_octets_max = 1_073_741_824\n", path.display()))
 }
 
 /// What became of the flows so far.
@@ -176,6 +200,7 @@ fn measure(arguments: &Arguments, sender: &mut Sender, serving: &Serving, sink: 
     Ok(Report {
         machine: crate::report::Machine::this(),
         protocol: arguments.protocol.name(),
+        places: arguments.places,
         asked_flows_per_second: arguments.rate,
         flows_per_second: sent.flows_per_second,
         seconds: sent.seconds,

@@ -56,6 +56,8 @@ pub(super) struct Stored {
 pub(super) struct Report {
     pub(super) machine: Machine,
     pub(super) protocol: &'static str,
+    /// Prefixes of the file of places.
+    pub(super) places: usize,
     pub(super) asked_flows_per_second: u32,
     pub(super) flows_per_second: f64,
     pub(super) seconds: f64,
@@ -91,6 +93,7 @@ impl Report {
         let lost: u64 = self.drops.iter().map(|(_, count)| count).sum();
         let mut rows = vec![
             ("sent", format!("{} {} flows at {:.0}/s for {:.0} s", self.sent_flows, self.protocol, self.flows_per_second, self.seconds)),
+            ("prefixes with AS and country", self.places.to_string()),
             ("decoded", self.decoded_flows.to_string()),
             ("stored", self.stored_flows.to_string()),
             ("lost by name", format!("{lost}; datagrams dropped by the kernel: {}", self.datagrams_dropped_by_kernel)),
