@@ -15,6 +15,7 @@ use collector::store::link::{self, Endpoint, Link};
 use collector::store::schema::Schema;
 use collector::store::writer::{Flows, LateInsert, LateInterfaces, Status, Store};
 
+use crate::backtest;
 use crate::metrics::Metrics;
 
 /// How long a server that does not answer is let alone.
@@ -49,7 +50,7 @@ impl Keeper {
         let statement = LateInsert::default();
         let (engine, server) = if kept.engine == Kind::Embedded {
             let (folder, program) = (data_dir.join("engine"), std::env::current_exe()?);
-            let engine = Engine::start(&kept.embedded, &folder, &program, &database, link.clone(), prepare(schema)?)?;
+            let engine = Engine::start(&kept.embedded, &folder, &program, &database, link.clone(), prepare(schema, data_dir)?)?;
             metrics.runs_engine(engine.metrics());
             drop(statement.set(Insert::flows(0)));
             (Some(engine), None)
@@ -106,9 +107,17 @@ fn endpoint(config: &Config) -> Endpoint {
 }
 
 /// Brings the tables of a child up to date, on the thread that has started it.
-fn prepare(schema: Schema) -> std::io::Result<collector::store::engine::Start> {
+fn prepare(schema: Schema, data_dir: &Path) -> std::io::Result<collector::store::engine::Start> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(Box::new(move |endpoint| runtime.block_on(schema.prepare(&link::client(endpoint))).map_err(|error| error.to_string())))
+    let data_dir = data_dir.to_owned();
+    Ok(Box::new(move |endpoint| {
+        runtime.block_on(schema.prepare(&link::client(endpoint))).map_err(|error| error.to_string())?;
+        // Without it only a backtest beside this program does not find the engine.
+        if let Err(error) = backtest::tell(&data_dir, endpoint) {
+            tracing::warn!(%error, data_dir = %data_dir.display(), "where the engine answers is not noted");
+        }
+        Ok(())
+    }))
 }
 
 /// Asks a server until its tables are as they should be; from then on whoever asks or writes finds out by himself whether it answers.
