@@ -165,7 +165,7 @@ fn ask(serving: &Serving, question: &Question, arguments: &Arguments, folder: &F
         group_by,
         seconds: span,
         rows: body.get(list).and_then(serde_json::Value::as_array).map_or(0, Vec::len),
-        level: body.get("level").or_else(|| body.get("levels")).map(ToString::to_string).unwrap_or_default(),
+        level: body.pointer("/source/table").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned(),
         cold_milliseconds: milliseconds(cold),
         p50_milliseconds: warm.get(warm.len() / 2).copied().map(milliseconds).context("no run")?,
         target_milliseconds: target,

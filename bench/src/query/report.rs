@@ -61,8 +61,7 @@ impl Report {
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "| {kind} | {group_by} | {range} | {} | {rows} | {cold_milliseconds:.0} ms | {p50_milliseconds:.0} ms | {target} |",
-                level.replace('"', ""),
+                "| {kind} | {group_by} | {range} | {level} | {rows} | {cold_milliseconds:.0} ms | {p50_milliseconds:.0} ms | {target} |",
             );
         }
         text
