@@ -112,7 +112,7 @@ fn a_block_that_is_sent_again_is_stored_once_in_every_table_and_equal_blocks_are
         );
     }
     assert_eq!(engine.query("SELECT count() FROM weir.migrations"), MIGRATIONS.len().to_string());
-    engine.stop();
+    assert_eq!(engine.stop(), "exit code 0");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn what_a_view_has_missed_is_made_up_for_when_the_block_is_sent_again() {
     {
         assert_eq!(sums(&engine, table), "105000 420 110", "{table}");
     }
-    engine.stop();
+    assert_eq!(engine.stop(), "exit code 0");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn tables_follow_the_config_and_a_newer_or_changed_database_is_refused() {
     engine.query("TRUNCATE TABLE weir.migrations");
     engine.query("INSERT INTO weir.migrations (version, name, checksum) SETTINGS async_insert = 0 VALUES (1, '', 'else')");
     assert!(matches!(prepare(&config), Err(SchemaError::Changed { .. })));
-    engine.stop();
+    assert_eq!(engine.stop(), "exit code 0");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn what_is_over_the_bound_goes_by_the_hour_and_the_newest_hour_stays() {
     });
     assert_eq!(engine.query("SELECT count(), toUnixTimestamp(min(time)) FROM weir.flows"), format!("10\t{}", NOW / 1_000));
     assert_eq!(dropped.counts().next().map(|(_, partitions)| partitions), Some(2));
-    engine.stop();
+    assert_eq!(engine.stop(), "exit code 0");
 }
 
 /// What is made on a cluster parses in the real engine, and is replicated, distributed, and everywhere.
@@ -202,7 +202,7 @@ fn the_statements_for_a_cluster_are_clickhouses_own() {
         tables.partition(|statement| statement.contains("Distributed('edge', 'weir', '"));
     assert_eq!((distributed.len(), replicated.len()), (10, 10));
     assert!(replicated.iter().all(|statement| statement.contains("_local ") && statement.contains("ENGINE = Replicated")));
-    engine.stop();
+    assert_eq!(engine.stop(), "exit code 0");
 }
 
 /// Debian's server is of 2018: it is told which version is needed, and nothing is made on it.

@@ -20,6 +20,7 @@ pub struct Metrics {
     enrichment: OnceLock<Arc<collector::enrich::metrics::Metrics>>,
     notifier: OnceLock<Arc<Notifier>>,
     engine: OnceLock<Arc<collector::store::engine::metrics::Metrics>>,
+    dropped: OnceLock<Arc<collector::store::retain::Dropped>>,
     connections_refused: AtomicU64,
     accepts_failed: AtomicU64,
 }
@@ -72,6 +73,11 @@ impl Metrics {
         drop(self.enrichment.set(enrichment));
     }
 
+    /// Makes known what the store drops because it is too much.
+    pub fn retains(&self, dropped: Arc<collector::store::retain::Dropped>) {
+        drop(self.dropped.set(dropped));
+    }
+
     /// Makes the embedded engine's counts known.
     pub fn runs_engine(&self, engine: Arc<collector::store::engine::metrics::Metrics>) {
         drop(self.engine.set(engine));
@@ -91,6 +97,9 @@ impl Metrics {
         self.enrichment(&mut text);
         for (name, help, value) in self.engine.get().into_iter().flat_map(|engine| engine.counts()) {
             text.single(name, if name.ends_with("_total") { "counter" } else { "gauge" }, help, value);
+        }
+        for (name, value) in self.dropped.get().into_iter().flat_map(|dropped| dropped.counts()) {
+            text.single(name, "counter", "Of single flows and sums, the oldest first, since they were over their bound", value);
         }
         self.analytics(&mut text, standing);
         self.notify(&mut text);

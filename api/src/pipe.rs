@@ -78,7 +78,7 @@ impl Pipe {
             tracing::warn!("networks is empty: every destination is watched, and no rule is ever announced");
         }
         let templates = Some(config.data_dir.join("templates.json"));
-        let (flows, handovers) = Keeper::start(&config.collector, &config.data_dir, metrics)?;
+        let (flows, handovers) = Keeper::start(&config.collector, &networks, &config.data_dir, metrics)?;
         let (collector, snapshots) =
             Collector::start(&config.collector, &networks, &limits, templates, handovers).context("collector.receive")?;
         metrics.collects(collector.metrics().to_vec());

@@ -1,6 +1,7 @@
 //! The store as the program runs it: its engine, the way there, and who writes; started in this order, and stopped the other way round.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,8 +13,11 @@ use collector::store::engine::Engine;
 use collector::store::handover::Handover;
 use collector::store::insert::Insert;
 use collector::store::link::{self, Endpoint, Link};
+use collector::store::retain::{self, Dropped};
 use collector::store::schema::Schema;
 use collector::store::writer::{Flows, LateInsert, LateInterfaces, Status, Store};
+use schemas::net::PrefixSet;
+use tokio::task::JoinHandle;
 
 use crate::backtest;
 use crate::metrics::Metrics;
@@ -26,7 +30,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Keeper {
     store: Option<Store>,
     engine: Option<Engine>,
-    server: Option<tokio::task::JoinHandle<()>>,
+    /// Those that look for a server, and after what is too old.
+    tasks: Vec<JoinHandle<()>>,
     link: Link,
     interfaces: LateInterfaces,
 }
@@ -37,31 +42,36 @@ impl Keeper {
     /// # Errors
     ///
     /// A name that cannot be, or a thread that the system does not start. An engine that does not answer is none.
-    pub fn start(config: &Config, data_dir: &Path, metrics: &Metrics) -> anyhow::Result<(Self, Vec<Handover>)> {
+    pub fn start(config: &Config, networks: &PrefixSet, data_dir: &Path, metrics: &Metrics) -> anyhow::Result<(Self, Vec<Handover>)> {
         let kept = &config.store;
         let link = Link::away("collector.store.engine is none: flows are not kept");
         let interfaces = LateInterfaces::default();
         if kept.engine == Kind::None {
-            return Ok((Self { store: None, engine: None, server: None, link, interfaces }, Vec::new()));
+            return Ok((Self { store: None, engine: None, tasks: Vec::new(), link, interfaces }, Vec::new()));
         }
         link.set_away("the engine has not answered yet");
         let database = kept.clickhouse.database.clone();
         let schema = Schema::new(kept, &database).context("collector.store")?;
         let statement = LateInsert::default();
-        let (engine, server) = if kept.engine == Kind::Embedded {
+        let dropped = Arc::new(Dropped::default());
+        metrics.retains(Arc::clone(&dropped));
+        let mut tasks = vec![tokio::spawn(retain::keep(link.clone(), schema.clone(), kept.retention.clone(), dropped))];
+        let engine = if kept.engine == Kind::Embedded {
             let (folder, program) = (data_dir.join("engine"), std::env::current_exe()?);
             let engine = Engine::start(&kept.embedded, &folder, &program, &database, link.clone(), prepare(schema, data_dir)?)?;
             metrics.runs_engine(engine.metrics());
             drop(statement.set(Insert::flows(0)));
-            (Some(engine), None)
+            Some(engine)
         } else {
-            (None, Some(tokio::spawn(reach(endpoint(config), schema, link.clone(), LateInsert::clone(&statement)))))
+            tasks.push(tokio::spawn(reach(endpoint(config), schema, link.clone(), LateInsert::clone(&statement))));
+            None
         };
         let applications = Applications::new(&config.enrich.applications);
-        let encode = Box::new(Flows::new(config.count.future_milliseconds_max, applications, LateInterfaces::clone(&interfaces)));
+        let future_milliseconds_max = config.count.future_milliseconds_max;
+        let encode = Box::new(Flows::new(future_milliseconds_max, networks.clone(), applications, LateInterfaces::clone(&interfaces)));
         let shards = config.receive.shards().max(1);
         let (store, handovers) = Store::start(kept, &data_dir.join("spool"), shards, link.clone(), encode, statement)?;
-        Ok((Self { store: Some(store), engine, server, link, interfaces }, handovers))
+        Ok((Self { store: Some(store), engine, tasks, link, interfaces }, handovers))
     }
 
     /// From now on flows carry what is known of interfaces.
@@ -86,9 +96,7 @@ impl Keeper {
         if let Some(store) = self.store {
             store.stop();
         }
-        if let Some(server) = self.server {
-            server.abort();
-        }
+        self.tasks.iter().for_each(JoinHandle::abort);
         if let Some(engine) = self.engine {
             engine.stop();
         }

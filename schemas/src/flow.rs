@@ -36,6 +36,31 @@ pub enum Version {
 /// Rows by which each column is longer than its batch's capacity, so that whoever reads rows in groups of so many finds whole arrays.
 pub const GROUP_ROWS: usize = 32;
 
+/// A value that a column may hold.
+trait Value: Sized {
+    /// As many zeroes, in memory that the system has zeroed and that nobody has touched.
+    fn zeroes(count: usize) -> Box<[Self]>;
+}
+
+macro_rules! numbers {
+    ($($number:ty)*) => {
+        $(impl Value for $number {
+            fn zeroes(count: usize) -> Box<[Self]> {
+                vec![0; count].into_boxed_slice()
+            }
+        })*
+    };
+}
+
+numbers! { u8 u16 u32 u64 }
+
+impl Value for Address {
+    fn zeroes(count: usize) -> Box<[Self]> {
+        // In place, and optimized builds leave nothing of it to be done.
+        vec![0; count].into_iter().map(Address).collect()
+    }
+}
+
 macro_rules! columns {
     ($($(#[$doc:meta])* $name:ident / $variant:ident: $type:ty,)*) => {
         /// A field of a flow record.
@@ -77,7 +102,7 @@ macro_rules! columns {
             #[must_use]
             pub fn with_capacity(rows: usize) -> Self {
                 Self {
-                    $($name: vec![<$type>::default(); rows + GROUP_ROWS].into_boxed_slice(),)*
+                    $($name: <$type>::zeroes(rows + GROUP_ROWS),)*
                     capacity: rows,
                     rows: 0,
                     // A segment has a row at least: so this never grows, and what is not needed is never touched.

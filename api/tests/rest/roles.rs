@@ -23,6 +23,7 @@ const LEAST: &[(&str, &str, Access)] = &[
     ("PATCH", "/api/v1/incidents/{uuid}", Access::Least(Role::Analyst)),
     ("GET", "/api/v1/exporters", Access::Least(Role::Readonly)),
     ("GET", "/api/v1/exporters/{id}", Access::Least(Role::Readonly)),
+    ("GET", "/api/v1/exporters/{id}/interfaces", Access::Least(Role::Readonly)),
     ("GET", "/api/v1/analytics/traffic", Access::Least(Role::Readonly)),
     ("GET", "/api/v1/analytics/top", Access::Least(Role::Readonly)),
     ("GET", "/api/v1/analytics/flows", Access::Least(Role::Readonly)),

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use schemas::flow::{Column, FlowBatch, GROUP_ROWS, Origin, Segment};
-use schemas::net::Address;
+use schemas::net::{Address, PrefixSet};
 use schemas::time::Timestamp;
 
 use super::names::Names;
@@ -29,6 +29,7 @@ const LATENESS_MILLISECONDS_MAX: u64 = 3_600_000;
 pub struct Encoder {
     native: Native,
     future_milliseconds_max: u64,
+    networks: PrefixSet,
     exporters: Exporters,
     numbers: Vec<u32>,
     octets: Vec<u8>,
@@ -46,6 +47,12 @@ impl Encoder {
         Self { future_milliseconds_max, ..Self::default() }
     }
 
+    /// The same with the networks that are ours: while there are none, every address is looked at as closely as ours.
+    #[must_use]
+    pub fn with_networks(self, networks: PrefixSet) -> Self {
+        Self { networks, ..self }
+    }
+
     /// The rows of a batch as a block; they were made before `now`.
     pub fn encode(&mut self, batch: &FlowBatch, names: &impl Names, now: Timestamp) -> Bytes {
         self.exporters.number(batch.segments());
@@ -54,7 +61,7 @@ impl Encoder {
         self.origins(batch);
         self.volumes(batch);
         records(&mut self.native, batch);
-        place::write(&mut self.native, batch, &mut self.source, &mut self.destination);
+        place::write(&mut self.native, batch, &self.networks, &mut self.source, &mut self.destination);
         self.interfaces.write(&mut self.native, batch, &self.exporters.of_segments, names);
         self.applications(batch, names);
         self.communities(batch);

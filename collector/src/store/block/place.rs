@@ -1,13 +1,18 @@
 //! The columns that tell where an address lies, read out of the places that the rows are labelled with.
 
 use schemas::flow::{Column, FlowBatch};
-use schemas::net::Address;
+use schemas::net::{Address, PrefixSet};
 use schemas::place::Places;
 
 use super::super::native::{Keys, Native};
 
-/// Lengths of the prefixes that an address is summed up in when nobody tells any: of IPv4, of IPv6.
-const PREFIX_LENGTHS: [u8; 2] = [24, 48];
+/// Lengths of the prefixes that an address is summed up in when nobody tells any, of IPv4 and of IPv6.
+///
+/// Ours are looked at closely. Of the rest of the world there are so many that sums by such narrow ones would be as large as the flows.
+const OWN_PREFIX_LENGTHS: [u8; 2] = [24, 48];
+const FOREIGN_PREFIX_LENGTHS: [u8; 2] = [16, 32];
+/// Bits in front of an IPv4 address among 128.
+const V4_BITS: u8 = 96;
 
 /// The texts of a column by the numbers that the places have for them.
 #[derive(Debug, Default)]
@@ -67,6 +72,7 @@ impl Words {
 pub(super) struct Side {
     autonomous_systems: Vec<u32>,
     prefix_lengths: Vec<u8>,
+    prefix_bits: Vec<u8>,
     countries: Words,
     cities: Words,
     customers: Words,
@@ -96,29 +102,35 @@ impl Side {
     }
 
     /// Prefix lengths as the records tell them, or the places, or nobody.
-    fn complete(&mut self, told: Option<&[u8]>, addresses: &[Address]) {
+    fn complete(&mut self, told: Option<&[u8]>, addresses: &[Address], networks: &PrefixSet) {
         self.prefix_lengths.resize(addresses.len(), 0);
-        for (length, address) in self.prefix_lengths.iter_mut().zip(addresses) {
-            if *length == 0 {
-                let [v4, v6] = PREFIX_LENGTHS;
-                *length = if address.is_v4() { v4 } else { v6 };
-            }
-        }
         for (length, &told) in self.prefix_lengths.iter_mut().zip(told.unwrap_or_default()) {
             if told != 0 {
                 *length = told;
             }
         }
+        self.prefix_bits.clear();
+        for (length, &address) in self.prefix_lengths.iter_mut().zip(addresses) {
+            let is_v4 = address.is_v4();
+            if *length == 0 {
+                let is_ours = networks.is_empty() || networks.get(address).is_some();
+                let [v4, v6] = if is_ours { OWN_PREFIX_LENGTHS } else { FOREIGN_PREFIX_LENGTHS };
+                *length = if is_v4 { v4 } else { v6 };
+            }
+            self.prefix_bits.push(length.saturating_add(if is_v4 { V4_BITS } else { 0 }));
+        }
     }
 
-    fn write(&self, native: &mut Native, names: &[&str; 6]) {
-        let [autonomous_system, prefix_length, country, city, customer, site] = names;
+    fn write(&self, native: &mut Native, names: &[&str; 7]) {
+        let [autonomous_system, prefix_length, prefix_bits, country, city, customer, site] = names;
         if self.autonomous_systems.iter().any(|number| *number != 0) {
             native.column(autonomous_system, "UInt32");
             native.values(&self.autonomous_systems, u32::to_le_bytes);
         }
         native.column(prefix_length, "UInt8");
         native.values(&self.prefix_lengths, u8::to_le_bytes);
+        native.column(prefix_bits, "UInt8");
+        native.values(&self.prefix_bits, u8::to_le_bytes);
         self.countries.write(native, country);
         self.cities.write(native, city);
         self.customers.write(native, customer);
@@ -127,7 +139,7 @@ impl Side {
 }
 
 /// Writes what the labels of a batch say, and the lengths of its prefixes.
-pub(super) fn write(native: &mut Native, batch: &FlowBatch, source: &mut Side, destination: &mut Side) {
+pub(super) fn write(native: &mut Native, batch: &FlowBatch, networks: &PrefixSet, source: &mut Side, destination: &mut Side) {
     let rows = batch.rows();
     let labels = &batch.labels;
     for (side, numbers, column, told, addresses, names) in [
@@ -137,7 +149,15 @@ pub(super) fn write(native: &mut Native, batch: &FlowBatch, source: &mut Side, d
             Column::SourcePrefixLength,
             &batch.source_prefix_length,
             &batch.source_address,
-            &["source_place_as", "source_prefix_length", "source_country", "source_city", "source_customer", "source_site"],
+            &[
+                "source_place_as",
+                "source_prefix_length",
+                "source_prefix_bits",
+                "source_country",
+                "source_city",
+                "source_customer",
+                "source_site",
+            ],
         ),
         (
             destination,
@@ -148,6 +168,7 @@ pub(super) fn write(native: &mut Native, batch: &FlowBatch, source: &mut Side, d
             &[
                 "destination_place_as",
                 "destination_prefix_length",
+                "destination_prefix_bits",
                 "destination_country",
                 "destination_city",
                 "destination_customer",
@@ -160,7 +181,7 @@ pub(super) fn write(native: &mut Native, batch: &FlowBatch, source: &mut Side, d
             side.look_up(labels.places(), numbers.get(..rows).unwrap_or_default());
         }
         let told = batch.written().has(column).then(|| told.get(..rows).unwrap_or_default());
-        side.complete(told, addresses.get(..rows).unwrap_or_default());
+        side.complete(told, addresses.get(..rows).unwrap_or_default(), networks);
         side.write(native, names);
     }
     let is_repeat = labels.is_repeat.get(..rows).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use schemas::flow::FlowBatch;
-use schemas::net::Address;
+use schemas::net::{Address, PrefixSet};
 
 use super::Encode;
 use crate::enrich::Applications;
@@ -41,10 +41,10 @@ impl Names for Known<'_> {
 }
 
 impl Flows {
-    /// An encoder that believes no exporter's time further in the future than this.
+    /// An encoder that believes no exporter's time further in the future than this, and looks closely at `networks`.
     #[must_use]
-    pub fn new(future_milliseconds_max: u64, applications: Applications, interfaces: LateInterfaces) -> Self {
-        Self { encoder: Encoder::new(future_milliseconds_max), applications, interfaces }
+    pub fn new(future_milliseconds_max: u64, networks: PrefixSet, applications: Applications, interfaces: LateInterfaces) -> Self {
+        Self { encoder: Encoder::new(future_milliseconds_max).with_networks(networks), applications, interfaces }
     }
 }
 
