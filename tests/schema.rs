@@ -147,7 +147,7 @@ fn tables_follow_the_config_and_a_newer_or_changed_database_is_refused() {
         |table: &str| engine.query(&format!("SELECT engine_full FROM system.tables WHERE database = 'weir' AND name = '{table}'"));
     prepare(&config).unwrap();
     assert!(engine_of("flows").contains("TTL time + toIntervalDay(7) "), "{}", engine_of("flows"));
-    assert!(engine_of("as_1h").contains("non_replicated_deduplication_window = 41000"), "{}", engine_of("as_1h"));
+    assert!(engine_of("as_1h").contains("non_replicated_deduplication_window = 81000"), "{}", engine_of("as_1h"));
     config.retention = Retention { flows_days: 3, hours_days: 0, ..Retention::default() };
     config.spool.blocks_max = 20_000;
     prepare(&config).unwrap();

@@ -22,6 +22,8 @@ use tokio::task::JoinHandle;
 use crate::backtest;
 use crate::metrics::Metrics;
 
+/// How long the tables of a child may take to be made or brought up to date.
+const PREPARE_WAIT: Duration = Duration::from_secs(300);
 /// How long a server that does not answer is let alone.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -119,7 +121,13 @@ fn prepare(schema: Schema, data_dir: &Path) -> std::io::Result<collector::store:
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let data_dir = data_dir.to_owned();
     Ok(Box::new(move |endpoint| {
-        runtime.block_on(schema.prepare(&link::client(endpoint))).map_err(|error| error.to_string())?;
+        let client = link::client(endpoint);
+        // A child that stops in the middle of this is ended and started again, like any that hangs.
+        let prepared = async { tokio::time::timeout(PREPARE_WAIT, schema.prepare(&client)).await };
+        match runtime.block_on(prepared) {
+            Ok(outcome) => outcome.map_err(|error| error.to_string())?,
+            Err(_) => return Err(format!("the tables were not ready within {} s", PREPARE_WAIT.as_secs())),
+        }
         // Without it only a backtest beside this program does not find the engine.
         if let Err(error) = backtest::tell(&data_dir, endpoint) {
             tracing::warn!(%error, data_dir = %data_dir.display(), "where the engine answers is not noted");

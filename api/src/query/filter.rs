@@ -44,6 +44,14 @@ impl Filter {
         }
     }
 
+    /// Whether a part that everything has to pass is such.
+    fn in_all(&self, is_such: &impl Fn(&Self) -> bool) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().any(|part| part.in_all(is_such)),
+            other => is_such(other),
+        }
+    }
+
     /// Whether it lets through the traffic of one interface of one exporter only.
     #[must_use]
     pub fn is_one_interface(&self) -> bool {
@@ -57,10 +65,7 @@ impl Filter {
                 }
                 _ => false,
             };
-            match self {
-                Self::All(parts) => parts.iter().any(fixes),
-                other => fixes(other),
-            }
+            self.in_all(&fixes)
         };
         is_one(&[Field::Exporter]) && is_one(&[Field::IngressInterface, Field::EgressInterface])
     }

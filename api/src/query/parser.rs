@@ -122,7 +122,7 @@ impl Parser<'_> {
             return Err(self.error(span, FilterFault::TooManyTerms(self.bounds.filter_terms_max)));
         }
         let operator_span = self.span();
-        let (operator, is_negated) = self.operator()?;
+        let (operator, negation) = self.operator()?;
         let items = self.items(operator)?;
         let mut tests = Vec::new();
         for field in fields {
@@ -130,10 +130,11 @@ impl Parser<'_> {
                 let span = place.unwrap_or_else(|| operator_span.clone());
                 self.error(span, fault)
             })?;
-            tests.push(Filter::Test(field, set));
+            let test = Filter::Test(field, set);
+            tests.push(if negation == Negation::Each { Filter::Not(Box::new(test)) } else { test });
         }
         let filter = joined(tests, Filter::Any);
-        Ok(if is_negated { Filter::Not(Box::new(filter)) } else { filter })
+        Ok(if negation == Negation::Whole { Filter::Not(Box::new(filter)) } else { filter })
     }
 
     /// The field that a word names, or both that it stands for.
@@ -158,27 +159,27 @@ impl Parser<'_> {
         Ok(found)
     }
 
-    /// The operator, and whether it is the opposite of what it says.
-    fn operator(&mut self) -> Result<(Operator, bool), FilterError> {
+    /// The operator, and of what it is the opposite.
+    fn operator(&mut self) -> Result<(Operator, Negation), FilterError> {
         if let Some(Token::Sign(sign)) = self.peek() {
             let sign = *sign;
             self.at += 1;
             return Ok(match sign {
-                "!=" => (Operator::Equal, true),
-                "<" => (Operator::Less, false),
-                "<=" => (Operator::More, true),
-                ">" => (Operator::More, false),
-                ">=" => (Operator::Less, true),
-                _ => (Operator::Equal, false),
+                "!=" => (Operator::Equal, Negation::Whole),
+                "<" => (Operator::Less, Negation::None),
+                "<=" => (Operator::More, Negation::Each),
+                ">" => (Operator::More, Negation::None),
+                ">=" => (Operator::Less, Negation::Each),
+                _ => (Operator::Equal, Negation::None),
             });
         }
-        let is_negated = self.takes_word("not");
+        let negation = if self.takes_word("not") { Negation::Whole } else { Negation::None };
         if self.takes_word("in") {
-            Ok((Operator::In, is_negated))
+            Ok((Operator::In, negation))
         } else if self.takes_word("has") {
-            Ok((Operator::Has, is_negated))
+            Ok((Operator::Has, negation))
         } else {
-            Err(self.expected(if is_negated { "in or has" } else { "one of = != < <= > >= in, not in, has, not has" }))
+            Err(self.expected(if negation == Negation::Whole { "in or has" } else { "one of = != < <= > >= in, not in, has, not has" }))
         }
     }
 
@@ -224,7 +225,17 @@ impl Parser<'_> {
     }
 }
 
-/// One part as it is, several under one roof; parts of the same kind are taken in.
+/// What an operator is the opposite of, for a word that stands for either end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Negation {
+    None,
+    /// Of the test of each end: `port >= 1024` is one of them not below it.
+    Each,
+    /// Of the whole: `port != 53` is neither of them 53.
+    Whole,
+}
+
+/// One part as it is, several under one roof.
 fn joined(mut parts: Vec<Filter>, join: fn(Vec<Filter>) -> Filter) -> Filter {
     match (parts.pop(), parts.is_empty()) {
         (Some(only), true) => only,

@@ -6,6 +6,8 @@ use super::level::Span;
 
 /// What is asked of when nothing is said: the last hour.
 const DEFAULT_SECONDS: u64 = 3_600;
+/// The longest step of a chart.
+pub const STEP_SECONDS_MAX: u64 = 366 * 86_400;
 /// Ten years.
 const SPAN_SECONDS_MAX: u64 = 3_660 * 86_400;
 /// Units of a length of time, in seconds.
@@ -50,8 +52,9 @@ pub fn span(from: Option<u64>, to: Option<u64>, now: Timestamp) -> Result<Span, 
     if from >= to {
         return Err(("from", "must be before to".to_owned()));
     }
-    if to > u32::MAX.into() {
-        return Err(("to", "must be before the year 2106".to_owned()));
+    // The last point of a chart ends a step behind it.
+    if to + STEP_SECONDS_MAX > u32::MAX.into() {
+        return Err(("to", "must be before the year 2105".to_owned()));
     }
     if to - from > SPAN_SECONDS_MAX {
         return Err(("from", "must be at most ten years before to".to_owned()));

@@ -6,8 +6,9 @@
 //! - external, coming in: it is counted, all that enters the network is seen there;
 //! - external, going out: it is counted if its source is ours, else it has come in somewhere;
 //! - internal, coming in: it is counted if both ends are ours. So it is if its source is ours and it leaves by an external interface
-//!   of an exporter that reports nothing of what goes out: nobody else will;
-//! - internal, going out: it is a repeat.
+//!   that reports nothing of what goes out: nobody else will;
+//! - internal, going out: it is a repeat, unless it has come in by an external interface that reports nothing of what comes in: nobody
+//!   else has told of it.
 //!
 //! While no network is configured, a source is ours if the ingress interface is not external, and of both ends nothing is known.
 
@@ -24,8 +25,9 @@ use crate::count::watch::Watch;
 
 /// Interfaces with numbers below this are found by one load, each an octet.
 const DENSE_MAX: usize = 4_096;
-/// Exporters that are known to report what goes out.
+/// Exporters of which it is known what their interfaces report, and interfaces of each.
 const EXPORTERS_MAX: usize = 65_536;
+const INTERFACES_MAX: usize = 4_096;
 /// What the column `flow_direction` holds for a record that was observed where its packets left.
 const EGRESS: u8 = 1;
 
@@ -80,26 +82,61 @@ impl Boundaries {
     }
 }
 
+/// The interfaces of one exporter that have reported what comes in, and those that have reported what goes out, ascending.
+#[derive(Debug, Default)]
+struct Told {
+    ingress: Vec<u32>,
+    egress: Vec<u32>,
+}
+
+impl Told {
+    fn learn(&mut self, ingress: &[u32], egress: &[u32], directions: &[u8]) {
+        let mut last = None;
+        for ((ingress, egress), direction) in ingress.iter().zip(egress).zip(directions) {
+            let is_egress = *direction == EGRESS;
+            let point = (is_egress, if is_egress { *egress } else { *ingress });
+            if last == Some(point) {
+                continue;
+            }
+            last = Some(point);
+            let known = if is_egress { &mut self.egress } else { &mut self.ingress };
+            if let Err(place) = known.binary_search(&point.1)
+                && known.len() < INTERFACES_MAX
+            {
+                known.insert(place, point.1);
+            }
+        }
+    }
+
+    fn tells_ingress(&self, interface: u32) -> bool {
+        self.ingress.binary_search(&interface).is_ok()
+    }
+
+    fn tells_egress(&self, interface: u32) -> bool {
+        self.egress.binary_search(&interface).is_ok()
+    }
+}
+
 /// Marks repeats in the batches of one shard.
 #[derive(Debug)]
 pub struct Repeats {
     interfaces: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     networks: Watch,
-    /// Exporters that have reported what goes out.
-    tells_egress: HashMap<Address, ()>,
+    /// What the exporters' interfaces have reported; that of one more exporter than there is room for is taken for nothing.
+    told: HashMap<Address, Told>,
 }
 
 impl Repeats {
     /// Marks by the boundaries that are published, `networks` being ours.
     #[must_use]
     pub fn new(interfaces: Arc<ArcSwap<Snapshot>>, networks: PrefixSet) -> Self {
-        Self { interfaces: Cache::new(interfaces), networks: Watch::new(networks), tells_egress: HashMap::new() }
+        Self { interfaces: Cache::new(interfaces), networks: Watch::new(networks), told: HashMap::new() }
     }
 
     /// Writes `is_repeat` of every row; while the operator has said nothing of boundaries, there is nothing to do.
     #[inline]
     pub fn mark(&mut self, batch: &mut FlowBatch) {
-        let Self { interfaces, networks, tells_egress } = self;
+        let Self { interfaces, networks, told } = self;
         let snapshot = interfaces.load();
         if !snapshot.has_boundaries() {
             return;
@@ -116,19 +153,16 @@ impl Repeats {
             };
             last = Some((exporter, boundaries));
             if let Some(boundaries) = boundaries {
-                mark_segment(batch, &segment, boundaries, networks, tells_egress);
+                let mut over = Told::default();
+                let has_room = told.len() < EXPORTERS_MAX || told.contains_key(&exporter);
+                let told = if has_room { told.entry(exporter).or_default() } else { &mut over };
+                mark_segment(batch, &segment, boundaries, networks, told);
             }
         }
     }
 }
 
-fn mark_segment(
-    batch: &mut FlowBatch,
-    segment: &Segment,
-    boundaries: &Boundaries,
-    networks: &Watch,
-    tells_egress: &mut HashMap<Address, ()>,
-) {
+fn mark_segment(batch: &mut FlowBatch, segment: &Segment, boundaries: &Boundaries, networks: &Watch, told: &mut Told) {
     let FlowBatch { ingress_interface, egress_interface, flow_direction, source_address, destination_address, labels, .. } = batch;
     let range = segment.first..segment.first + segment.rows;
     let (Some(ingress), Some(egress), Some(directions)) =
@@ -141,17 +175,13 @@ fn mark_segment(
     else {
         return;
     };
-    let exporter = segment.origin.exporter;
-    if directions.contains(&EGRESS) && tells_egress.len() < EXPORTERS_MAX {
-        tells_egress.insert(exporter, ());
-    }
-    let tells_egress = tells_egress.contains_key(&exporter);
+    told.learn(ingress, egress, directions);
     let mut any = 0;
     let rows = ingress.iter().zip(egress).zip(directions).zip(sources.iter().zip(destinations)).zip(marks);
     for ((((ingress, egress), direction), (source, destination)), mark) in rows {
         let ends = Ends { networks, source: *source, destination: *destination };
-        let is_counted = is_counted(boundaries.of(*ingress), boundaries.of(*egress), *direction == EGRESS, tells_egress, &ends);
-        *mark = u8::from(!is_counted);
+        let (comes, goes) = ((*ingress, boundaries.of(*ingress)), (*egress, boundaries.of(*egress)));
+        *mark = u8::from(!is_counted(comes, goes, *direction == EGRESS, told, &ends));
         any |= *mark;
     }
     if any != 0 {
@@ -179,15 +209,16 @@ impl Ends<'_> {
 
 /// The rule of this file.
 #[inline]
-fn is_counted(ingress: Boundary, egress: Boundary, is_egress: bool, tells_egress: bool, ends: &Ends<'_>) -> bool {
+fn is_counted(comes: (u32, Boundary), goes: (u32, Boundary), is_egress: bool, told: &Told, ends: &Ends<'_>) -> bool {
+    let ((ingress_interface, ingress), (egress_interface, egress)) = (comes, goes);
     match (if is_egress { egress } else { ingress }, is_egress) {
         (Boundary::Undefined, _) | (Boundary::External, false) => true,
         (Boundary::External, true) => ends.source_is_ours(ingress),
         (Boundary::Internal, false) => {
-            let is_last = egress == Boundary::External && !tells_egress;
+            let is_last = egress == Boundary::External && !told.tells_egress(egress_interface);
             (is_last && ends.source_is_ours(ingress)) || ends.both_are_ours()
         }
-        (Boundary::Internal, true) => false,
+        (Boundary::Internal, true) => ingress == Boundary::External && !told.tells_ingress(ingress_interface),
     }
 }
 
@@ -288,6 +319,15 @@ mod tests {
     fn from_the_internet_to_a_customer_is_counted_where_it_comes_in() {
         assert_eq!(of_networks(PEER, CUSTOMER, &[(1, 1, 3, 0), (1, 1, 3, 1), (2, 4, 5, 0), (2, 4, 5, 1)]), 1);
         assert_eq!(of_networks(PEER, CUSTOMER, &[(1, 1, 3, 0), (2, 4, 5, 0)]), 1);
+        // Routers that report what goes out only: at the first of them, whose ingress interface is external.
+        assert_eq!(of_networks(PEER, CUSTOMER, &[(1, 1, 3, 1), (2, 4, 5, 1)]), 1);
+        assert_eq!(of_networks(PEER, CUSTOMER, &[(1, 1, 5, 1)]), 1);
+    }
+
+    #[test]
+    fn what_one_interface_reports_says_nothing_of_another() {
+        // Out by interface 1, which reports what comes in only, though interface 2 reports both.
+        assert_eq!(of_networks(CUSTOMER, PEER, &[(1, 5, 2, 1), (1, 5, 1, 0)]), 2);
     }
 
     #[test]

@@ -41,6 +41,18 @@ pub enum SnmpError {
     /// It has answered what cannot be read.
     #[error("an answer that cannot be read: {0}")]
     Answer(snmp2::Error),
+    /// It has refused the question: tooBig, genErr, noAccess (RFC 3416 section 3).
+    #[error("refuses the question, error status {status}")]
+    Refused {
+        /// The error status of its answer.
+        status: u32,
+    },
+    /// It has answered everything, and not in time.
+    #[error("did not tell everything within {seconds} s")]
+    Slow {
+        /// The time between two rounds.
+        seconds: u64,
+    },
     /// Its names do not ascend, so that they have no end.
     #[error("its table does not end")]
     Endless,
@@ -104,7 +116,11 @@ impl Turns {
             self.asked.insert(exporter);
             let (device, config, interfaces) = (device.clone(), self.config.clone(), self.interfaces.clone());
             // On the heap: its session holds two datagrams of the largest size.
-            self.tasks.spawn(Box::pin(async move { (exporter, ask(exporter, &device, &config, &interfaces).await) }));
+            self.tasks.spawn(Box::pin(async move {
+                // One that answers each question just in time would else keep its place for hours.
+                let outcome = tokio::time::timeout(Duration::from_secs(seconds), ask(exporter, &device, &config, &interfaces)).await;
+                (exporter, outcome.unwrap_or(Err(SnmpError::Slow { seconds })))
+            }));
         }
     }
 
@@ -210,11 +226,16 @@ impl Talk<'_> {
                 continue;
             };
             let asked = async {
-                if following { session.getbulk(&[&identifier], 0, REPETITIONS).await } else { session.get(&identifier).await }
-                    .map(|answer| answer.varbinds.filter_map(|(name, value)| Some((name.iter()?.collect(), cell(&value)))).collect())
+                if following { session.getbulk(&[&identifier], 0, REPETITIONS).await } else { session.get(&identifier).await }.map(
+                    |answer| {
+                        let values = answer.varbinds.filter_map(|(name, value)| Some((name.iter()?.collect(), cell(&value)))).collect();
+                        (answer.error_status, values)
+                    },
+                )
             };
             match tokio::time::timeout(wait, asked).await {
-                Ok(Ok(values)) => return Ok(values),
+                Ok(Ok((0, values))) => return Ok(values),
+                Ok(Ok((status, _))) => return Err(SnmpError::Refused { status }),
                 // Refused at once, by a port where nobody listens; or silence. Either may pass.
                 Ok(Err(snmp2::Error::Receive | snmp2::Error::Send | snmp2::Error::RequestIdMismatch)) | Err(_) => self.session = None,
                 Ok(Err(error)) => return Err(SnmpError::Answer(error)),

@@ -94,15 +94,22 @@ impl Encoder {
                 continue;
             }
             self.native.column(name, "DateTime64(3, 'UTC')");
-            if batch.segments().iter().all(|segment| segment.origin.clock_offset_milliseconds == 0) {
+            // A time in whole seconds ends a flow with its second, as it does for the counters.
+            let is_end = column == Column::FlowEndMilliseconds;
+            let rest = |origin: &Origin| if is_end { u64::from(origin.time_resolution_milliseconds.saturating_sub(1)) } else { 0 };
+            if batch.segments().iter().all(|segment| segment.origin.clock_offset_milliseconds == 0 && rest(&segment.origin) == 0) {
                 self.native.values(values.get(..batch.rows()).unwrap_or_default(), u64::to_le_bytes);
                 continue;
             }
             scratch.clear();
             for segment in batch.segments() {
-                let offset = segment.origin.clock_offset_milliseconds;
+                let (offset, rest) = (segment.origin.clock_offset_milliseconds, rest(&segment.origin));
                 // A time that is not told stays untold.
-                scratch.extend(of(values, segment).iter().map(|&time| if time == 0 { 0 } else { time.saturating_add_signed(offset) }));
+                scratch.extend(
+                    of(values, segment)
+                        .iter()
+                        .map(|&time| if time == 0 { 0 } else { time.saturating_add(rest).saturating_add_signed(offset) }),
+                );
             }
             self.native.values(scratch, u64::to_le_bytes);
         }

@@ -50,7 +50,7 @@ impl Config {
         faults.range("batch_rows_max", self.batch_rows_max, 1, 1 << 22);
         faults.range("wait_milliseconds_max", self.wait_milliseconds_max, 1, 600_000);
         faults.range("queue_octets_max", self.queue_octets_max, 1, OCTETS_MAX);
-        faults.range("embedded.memory_octets_max", self.embedded.memory_octets_max, 64 << 20, OCTETS_MAX);
+        faults.range("embedded.memory_octets_max", self.embedded.memory_octets_max, 512 << 20, OCTETS_MAX);
         faults.range("embedded.threads_max", self.embedded.threads_max, 1, 256);
         faults.range("spool.octets_max", self.spool.octets_max, 0, OCTETS_MAX);
         faults.range("spool.blocks_max", self.spool.blocks_max, 1, 1_000_000);

@@ -287,10 +287,10 @@ impl Level {
 
 /// How many blocks a table has to remember so that whatever comes out of the spool is stored once.
 ///
-/// A block lies in at most three of the hours that `flows` is parted by, the hour before its arrival and its arrival's if that
-/// changes meanwhile, and each part counts; one more and a thousand are for what waits in memory.
+/// Each part counts that an insert makes of it. The most has the table of prefixes: four views write there, and a block lies in at most two
+/// of the days that it is parted by (in at most three of the hours of `flows`). A thousand are for what waits in memory.
 fn blocks_remembered(config: &Config) -> u64 {
-    config.spool.blocks_max.saturating_mul(4).saturating_add(1_000)
+    config.spool.blocks_max.saturating_mul(8).saturating_add(1_000)
 }
 
 /// The migrations that are still to be applied.

@@ -23,6 +23,9 @@ pub(super) async fn get(mut call: Call) -> Result<Answer, ApiError> {
     let filter = super::read_filter(&mut call.query, &desk.config().bounds());
     let top = super::read_count(&mut call.query, "top", TOP.0, TOP.1);
     let step = call.query.take("step", |text| if text == "auto" { Ok(None) } else { window::length(text).map(Some) }).flatten();
+    if step.is_some_and(|step| step > window::STEP_SECONDS_MAX) {
+        return Err(ApiError::InvalidParameter(vec![Fault::new("step", "at most 366 days")]));
+    }
     let points_max = desk.config().points_max;
     let span = super::read_span(&mut call)?;
     if step.is_some_and(|step| span.seconds() / step >= points_max) {

@@ -104,8 +104,10 @@ impl Side {
     /// Prefix lengths as the records tell them, or the places, or nobody.
     fn complete(&mut self, told: Option<&[u8]>, addresses: &[Address], networks: &PrefixSet) {
         self.prefix_lengths.resize(addresses.len(), 0);
-        for (length, &told) in self.prefix_lengths.iter_mut().zip(told.unwrap_or_default()) {
-            if told != 0 {
+        for ((length, &told), address) in self.prefix_lengths.iter_mut().zip(told.unwrap_or_default()).zip(addresses) {
+            // A length that no address of the family has is as good as none.
+            let length_max = if address.is_v4() { 32 } else { 128 };
+            if (1..=length_max).contains(&told) {
                 *length = told;
             }
         }
