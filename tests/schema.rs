@@ -154,7 +154,7 @@ fn tables_follow_the_config_and_a_newer_or_changed_database_is_refused() {
     assert!(engine_of("flows").contains("TTL time + toIntervalDay(3) "));
     assert!(engine_of("prefix_1m").contains("TTL time + toIntervalDay(90) "));
     assert!(!engine_of("as_1h").contains("TTL"));
-    assert!(engine_of("as_1h").contains("non_replicated_deduplication_window = 81000"));
+    assert!(engine_of("as_1h").contains("non_replicated_deduplication_window = 161000"));
     engine.query("INSERT INTO weir.migrations (version, name, checksum) SETTINGS async_insert = 0 VALUES (9000, 'later', '')");
     assert!(matches!(prepare(&config), Err(SchemaError::Newer { found: 9_000, .. })));
     engine.query("TRUNCATE TABLE weir.migrations");
