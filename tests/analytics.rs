@@ -26,16 +26,20 @@ struct Store {
 
 impl Store {
     fn start(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        Self::with(|from| (0..RECORDS).map(|_| Record::random(&mut random, from, 3_600)).collect())
+    }
+
+    fn with(records: impl FnOnce(u64) -> Vec<Record>) -> Self {
         let engine = Alone::start();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let schema = Schema::new(&Config::default(), "weir").unwrap();
         runtime.block_on(schema.prepare(&engine.link().client().unwrap())).unwrap();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let from = now - now % HOUR - HOUR;
-        let mut random = Random::new(seed);
-        let records: Vec<Record> = (0..RECORDS).map(|_| Record::random(&mut random, from, 3_600)).collect();
+        let records = records(from);
         // Two inserts: sums of the same minute come in several rows until they are merged.
-        for part in records.chunks(RECORDS / 2) {
+        for part in records.chunks(records.len().div_ceil(2)) {
             assert_eq!(engine.query(&flows::insert(part)), "");
         }
         Self { engine, records, from }
@@ -221,17 +225,75 @@ fn assert_close(one: &Value, other: &Value) {
     }
 }
 
+/// A record of a router in the second minute of the hour: in by one interface, out by another, told where it comes in (0) or goes out (1).
+fn sighting(from: u64, router: u128, interfaces: [u64; 2], direction: u64, octets: u64, is_repeat: bool) -> Record {
+    let mut record = Record::random(&mut Random::new(1), from + 60, 60);
+    (record.exporter, record.direction, record.is_repeat) = (schemas::net::Address(0xffff_c000_0200 + router), direction, is_repeat);
+    (record.octets, record.packets, record.reverse, record.sampling_interval) = (octets, 1, (0, 0), 1);
+    for (end, interface) in record.ends.iter_mut().zip(interfaces) {
+        end.interface = interface;
+    }
+    record
+}
+
 #[test]
-fn one_interface_sees_repeats_and_everything_else_leaves_them_out() {
-    let store = Store::start(3);
+fn who_asks_about_an_interface_sees_what_crosses_it_once() {
+    let store = Store::with(|from| {
+        let of = |interfaces, direction, octets, is_repeat| sighting(from, 1, interfaces, direction, octets, is_repeat);
+        vec![
+            // Interfaces 3 and 5 report both ways: every packet twice, the second time as a repeat.
+            of([3, 5], 0, 1_000_000, false),
+            of([3, 5], 1, 1_000_000, true),
+            // Interface 7 reports nothing of what comes in, but for one stray record; interface 5 tells of it as it goes out.
+            of([7, 5], 1, 400_000, false),
+            of([7, 5], 0, 100, false),
+            // Interface 9 reports nothing of what goes out.
+            of([3, 9], 0, 20_000, false),
+            of([5, 3], 0, 3_000, false),
+            of([5, 3], 1, 3_000, true),
+            // Another router, which the packets of the first line cross as well.
+            sighting(from, 2, [1, 2], 0, 1_000_000, true),
+        ]
+    });
     let rest = store.rest();
     let (from, to) = store.ends();
-    let filter = "exporter = 192.0.2.1 and in_if = 2";
-    let answer = rest.get("top", &[("from", &from), ("to", &to), ("group_by", "protocol"), ("filter", filter)]);
-    let exporter: schemas::net::Address = "192.0.2.1".parse().unwrap();
-    let own = |record: &Record| record.exporter == exporter && record.ends[0].interface == 2;
-    let all = store.records.iter().flat_map(Record::directions).filter(own);
-    assert_eq!((read(&answer["total"]), &answer["source"]["repeats"]), (sums(all), &"counted".into()));
+    for (filter, octets) in [
+        ("exporter = 192.0.2.1 and in_if = 3", 1_020_000),
+        ("exporter = 192.0.2.1 and out_if = 5", 1_400_000),
+        ("exporter = 192.0.2.1 and in_if = 7", 400_000),
+        ("exporter = 192.0.2.1 and out_if = 9", 20_000),
+        ("exporter = 192.0.2.1 and in_if in (3, 7)", 1_420_000),
+        // 1,020,000 in and 3,000 out; in by it or out by another comes to the same for traffic through it.
+        ("exporter = 192.0.2.1 and interface = 3", 1_023_000),
+        ("exporter = 192.0.2.1 and interface = 5", 1_403_000),
+        ("exporter = 192.0.2.2 and in_if = 1", 1_000_000),
+        // In the network: what is no repeat.
+        ("exporter = 192.0.2.1", 1_423_100),
+        ("in_if = 3", 1_020_000),
+    ] {
+        // From the sums by the hour, by the minute, and from flows, whose octets as such only they have.
+        for more in ["", " and octets >= 0"] {
+            let filter = format!("{filter}{more}");
+            let pairs = [("from", from.as_str()), ("to", to.as_str()), ("filter", filter.as_str())];
+            let top = rest.get("top", &[pairs[0], pairs[1], pairs[2], ("group_by", "exporter")]);
+            assert_eq!(top["total"]["octets"], octets, "{filter}: {top}");
+            let chart = rest.get("traffic", &[pairs[0], pairs[1], pairs[2], ("step", "1m")]);
+            assert_eq!(chart["total"]["octets"], octets, "{filter}: {chart}");
+            let by_interface = filter.starts_with("exporter") && filter.contains("_if") || filter.contains("interface");
+            assert_eq!(chart["source"]["repeats"], if by_interface { "by_interface" } else { "left_out" }, "{filter}");
+        }
+    }
+    let groups = |word: &str, interface: &str| {
+        let top = rest.get("top", &[("from", &from), ("to", &to), ("group_by", word)]);
+        let row =
+            |row: &Value| (row["exporter"].as_str().unwrap().to_owned(), row[interface].as_u64().unwrap(), row["octets"].as_u64().unwrap());
+        top["rows"].as_array().unwrap().iter().map(row).collect::<std::collections::BTreeSet<_>>()
+    };
+    let of = |router: &str, interface, octets| (router.to_owned(), interface, octets);
+    let came = [of("192.0.2.1", 3, 1_020_000), of("192.0.2.1", 5, 3_000), of("192.0.2.1", 7, 400_000), of("192.0.2.2", 1, 1_000_000)];
+    assert_eq!(groups("exporter,in_if", "in_if"), came.into());
+    let went = [of("192.0.2.1", 3, 3_000), of("192.0.2.1", 5, 1_400_000), of("192.0.2.1", 9, 20_000), of("192.0.2.2", 2, 1_000_000)];
+    assert_eq!(groups("exporter,out_if", "out_if"), went.into());
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod parser;
 pub mod question;
 pub mod records;
 pub mod value;
+pub mod view;
 pub mod volume;
 pub mod window;
 

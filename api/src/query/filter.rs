@@ -44,29 +44,11 @@ impl Filter {
         }
     }
 
-    /// Whether a part that everything has to pass is such.
-    fn in_all(&self, is_such: &impl Fn(&Self) -> bool) -> bool {
+    /// The parts that everything has to pass, each by itself.
+    pub fn parts<'a>(&'a self, found: &mut Vec<&'a Self>) {
         match self {
-            Self::All(parts) => parts.iter().any(|part| part.in_all(is_such)),
-            other => is_such(other),
+            Self::All(parts) => parts.iter().for_each(|part| part.parts(found)),
+            other => found.push(other),
         }
-    }
-
-    /// Whether it lets through the traffic of one interface of one exporter only.
-    #[must_use]
-    pub fn is_one_interface(&self) -> bool {
-        let is_one = |wanted: &[Field]| {
-            let fixes = |part: &Self| match part {
-                Self::Test(field, Set::Numbers(ranges)) => {
-                    wanted.contains(field) && matches!(ranges.as_slice(), [(first, last)] if first == last)
-                }
-                Self::Test(field, Set::Addresses(ranges)) => {
-                    wanted.contains(field) && matches!(ranges.as_slice(), [(first, last)] if first == last)
-                }
-                _ => false,
-            };
-            self.in_all(&fixes)
-        };
-        is_one(&[Field::Exporter]) && is_one(&[Field::IngressInterface, Field::EgressInterface])
     }
 }

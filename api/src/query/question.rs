@@ -4,6 +4,7 @@ use super::compile::{Bound, Column, Statement};
 use super::dimension::{Field, Kind};
 use super::filter::Filter;
 use super::level::{Family, Part, Plan, Table};
+use super::view::View;
 
 /// What groups are ordered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +64,10 @@ impl Question {
         fields
     }
 
-    /// Whether repeated traffic counts, which it does for whoever looks at a single interface.
+    /// Whether a packet that several interfaces report counts once in the network, or once for the interface that is asked about.
     #[must_use]
-    pub fn counts_repeats(&self) -> bool {
-        self.filter.as_ref().is_some_and(Filter::is_one_interface)
+    pub fn view(&self) -> View {
+        View::of(&self.group_by, self.filter.as_ref())
     }
 
     /// Columns of the group: one for each field, two for a prefix.
@@ -124,14 +125,14 @@ impl Question {
                 }
                 statement.push(if is_first { "" } else { " UNION ALL " });
                 is_first = false;
-                self.arm(statement, part, is_mirrored, by_step.then_some(plan.step));
+                self.arm(statement, plan, part, is_mirrored, by_step.then_some(plan.step));
             }
         }
         statement.push(")");
     }
 
     /// The rows of one table, of two-way records in one direction.
-    fn arm(&self, statement: &mut Statement, part: &Part, is_mirrored: bool, step: Option<u64>) {
+    fn arm(&self, statement: &mut Statement, plan: &Plan, part: &Part, is_mirrored: bool, step: Option<u64>) {
         let column = |field: Field| column(part.table, field, is_mirrored);
         statement.push("SELECT ");
         if let Some(step) = step {
@@ -148,8 +149,8 @@ impl Question {
             statement.push(" AND (reverse_octets > 0 OR reverse_packets > 0)");
         }
         let has_repeats = matches!(part.table.family(), None | Some(Family::Traffic));
-        if has_repeats && !self.counts_repeats() {
-            statement.push(" AND NOT is_repeat");
+        if has_repeats {
+            self.view().condition(statement, plan, self.filter.as_ref(), &|field| column(field).name);
         }
         match part.table.family() {
             Some(Family::SourcePrefix) => statement.push(" AND side = 'source'"),

@@ -112,6 +112,6 @@ fn source(plan: &Plan, question: &Question) -> Value {
     json!({
         "table": main.map(|part| part.table.name()), "level": main.map(|part| part.table.level()), "reason": plan.reason,
         "covers": (covers.from < covers.to).then(|| range(covers)), "missing": plan.missing.map(range), "parts": parts,
-        "repeats": if question.counts_repeats() { "counted" } else { "left_out" },
+        "repeats": question.view().word(),
     })
 }
