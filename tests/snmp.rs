@@ -21,12 +21,17 @@ const AGENT: &str = "127.0.0.1";
 
 /// Starts snmpd, which lets `community` read, and waits until it answers.
 fn snmpd(port: u16, community: &str) -> Process {
+    snmpd_with(port, community, "")
+}
+
+/// The same with further lines of its configuration.
+fn snmpd_with(port: u16, community: &str, lines: &str) -> Process {
     let file = folder().join("snmpd.conf");
-    fs::write(&file, format!("agentaddress udp:{AGENT}:{port}\nrocommunity {community} {AGENT}\n")).unwrap();
+    fs::write(&file, format!("agentaddress udp:{AGENT}:{port}\nrocommunity {community} {AGENT}\n{lines}")).unwrap();
     let state = folder().join("snmp");
     fs::create_dir_all(&state).unwrap();
     let mut command = Command::new("snmpd");
-    command.args(["-f", "-Lo", "-C", "-I", "-smux", "-c"]).arg(&file).env("SNMP_PERSISTENT_DIR", &state);
+    command.args(["-f", "-Lo", "-C", "-I", "-smux", "-c"]).arg(&file).env("SNMP_PERSISTENT_DIR", &state).env("MIBS", "");
     let process = Process::start("snmpd", &mut command);
     wait_until("snmpd's socket", PATIENCE, || UdpSocket::bind((AGENT, port)).is_err());
     process
@@ -120,6 +125,29 @@ fn a_device_that_was_started_anew_counts_from_there() {
         let _again = snmpd(16_162, "readable");
         ask(&interfaces).unwrap();
         assert!(interfaces.metrics().counter_resets.load(Relaxed) >= 1, "what was counted in between is not known");
+    });
+}
+
+/// The first interface is `lo`; those behind it in each column must not suffer for it.
+#[test]
+fn an_odd_value_costs_itself_and_not_the_rest_of_its_column() {
+    isolated(|| {
+        run("ip", &["link", "add", "wire0", "type", "veth", "peer", "name", "wire1"]);
+        // ifName, ifHighSpeed and ifHCInOctets of interface 1.
+        let table = ".1.3.6.1.2.1.31.1.1.1";
+        let odd =
+            format!("override {table}.1.1 object_id .1.3.6\noverride {table}.15.1 octet_str fast\noverride {table}.6.1 octet_str many\n");
+        let _agent = snmpd_with(16_165, "readable", &odd);
+        let interfaces = interfaces(16_165, "readable", 60);
+        assert!(ask(&interfaces).unwrap() >= 3);
+        interfaces.flush();
+        let snapshot = interfaces.snapshot();
+        let device = snapshot.device(AGENT.parse().unwrap()).unwrap();
+        let (odd, wire) = (device.interface(1).unwrap(), device.interface(index("wire0")).unwrap());
+        println!("{odd:?}\n{wire:?}");
+        assert_eq!((&*odd.name, odd.is_up.is_some()), ("", true));
+        assert_eq!((&*wire.name, wire.speed_bits), ("wire0", 10_000_000_000));
+        assert_eq!(interfaces.metrics().snmp_cells_refused.load(Relaxed), 3);
     });
 }
 

@@ -197,6 +197,8 @@ pub struct Metrics {
     pub snmp_unreachable: AtomicU64,
     /// Devices over the bound, which are not asked.
     pub snmp_refused: AtomicU64,
+    /// Values told by SNMP that are not of their column's kind, which are passed over.
+    pub snmp_cells_refused: AtomicU64,
 }
 
 impl Metrics {
@@ -216,6 +218,7 @@ impl Metrics {
             ("weir_collector_snmp_failed_total", read(&self.snmp_failed)),
             ("weir_collector_snmp_unreachable", read(&self.snmp_unreachable)),
             ("weir_collector_snmp_refused_total", read(&self.snmp_refused)),
+            ("weir_collector_snmp_cells_refused_total", read(&self.snmp_cells_refused)),
         ]
         .into_iter()
     }

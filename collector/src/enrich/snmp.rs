@@ -1,7 +1,7 @@
 //! Asks devices for names, speeds and counters of their interfaces: SNMP version 2c, `GETBULK` over the IF-MIB.
 //!
 //! One task keeps the turns; each device is asked by a task of its own, so that one that does not answer delays no other. A device
-//! whose answer is not complete is taken for one that has not answered.
+//! that breaks off in the middle is taken for one that has not answered; single values that are not of their column's kind are passed over.
 
 mod table;
 
@@ -152,7 +152,8 @@ impl Turns {
 /// [`SnmpError`]; then nothing is told.
 pub async fn ask(exporter: Address, device: &Device, config: &Snmp, interfaces: &Interfaces) -> Result<usize, SnmpError> {
     let address = SocketAddr::new(device.address.unwrap_or(exporter).ip(), device.port);
-    let mut talk = Talk { address, device, config, rows_max: interfaces.config().interfaces_per_exporter_max, session: None };
+    let rows_max = interfaces.config().interfaces_per_exporter_max;
+    let mut talk = Talk { address, device, config, rows_max, cells_refused: 0, session: None };
     let mut table = Table::default();
     let uptime = talk.question(UPTIME, false).await?;
     if let Some((_, Cell::Number(hundredths))) = uptime.first() {
@@ -167,6 +168,10 @@ pub async fn ask(exporter: Address, device: &Device, config: &Snmp, interfaces: 
             talk.column(*column, &mut table).await?;
         }
     }
+    if talk.cells_refused > 0 {
+        interfaces.metrics().snmp_cells_refused.fetch_add(talk.cells_refused, Relaxed);
+        tracing::debug!(%exporter, cells = talk.cells_refused, "SNMP: values that are not of their column's kind are passed over");
+    }
     interfaces.tell(exporter, Source::Snmp, &table.told(), now);
     interfaces.count(exporter, Source::Snmp, &table.samples(exporter, now), now);
     Ok(table.interfaces())
@@ -178,37 +183,22 @@ struct Talk<'a> {
     device: &'a Device,
     config: &'a Snmp,
     rows_max: usize,
+    /// Values that were passed over.
+    cells_refused: u64,
     session: Option<Box<AsyncSession>>,
 }
 
 impl Talk<'_> {
     /// Reads a column to its end, or to the bound on interfaces.
     async fn column(&mut self, column: Column, table: &mut Table) -> Result<(), SnmpError> {
-        let identifier = column.identifier();
-        let mut last = identifier.clone();
-        let mut rows = 0;
-        loop {
-            let page = self.question(&last, true).await?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            for (name, cell) in page {
-                let Some(&[index]) = name.strip_prefix(&identifier[..]).filter(|_| cell != Cell::End) else {
-                    return Ok(());
-                };
-                if name <= last {
-                    return Err(SnmpError::Endless);
-                }
-                rows += 1;
-                if rows > self.rows_max {
-                    return Ok(());
-                }
-                if let Ok(interface) = u32::try_from(index) {
-                    table.put(column, interface, cell);
-                }
-                last = name;
-            }
+        let mut walk = Walk::new(column, self.rows_max);
+        let mut goes_on = true;
+        while goes_on {
+            let page = self.question(&walk.last, true).await?;
+            goes_on = walk.take(page, table)?;
         }
+        self.cells_refused += walk.cells_refused;
+        Ok(())
     }
 
     /// Asks for one value, or for those that follow it.
@@ -245,12 +235,101 @@ impl Talk<'_> {
     }
 }
 
+/// How far a column was read.
+struct Walk {
+    column: Column,
+    identifier: Vec<u64>,
+    /// The name behind which the next values are asked for.
+    last: Vec<u64>,
+    rows_left: usize,
+    cells_refused: u64,
+}
+
+impl Walk {
+    fn new(column: Column, rows_max: usize) -> Self {
+        let identifier = column.identifier();
+        Self { column, last: identifier.clone(), identifier, rows_left: rows_max, cells_refused: 0 }
+    }
+
+    /// Takes the values of one answer; whether there is more to ask for.
+    fn take(&mut self, page: Vec<(Vec<u64>, Cell)>, table: &mut Table) -> Result<bool, SnmpError> {
+        if page.is_empty() {
+            // A device always tells what follows, if only that nothing does: what it told cannot be read, and has no name to go on from.
+            self.cells_refused += 1;
+            return Ok(false);
+        }
+        for (name, cell) in page {
+            let Some(index) = name.strip_prefix(&self.identifier[..]).filter(|_| cell != Cell::End) else {
+                return Ok(false);
+            };
+            if name <= self.last {
+                // Some have no more by having nothing at the name that they were asked for.
+                return if cell == Cell::Missing { Ok(false) } else { Err(SnmpError::Endless) };
+            }
+            if self.rows_left == 0 {
+                return Ok(false);
+            }
+            self.rows_left -= 1;
+            let interface = if let [index] = index { u32::try_from(*index).ok() } else { None };
+            if !interface.is_some_and(|interface| table.put(self.column, interface, cell)) {
+                self.cells_refused += 1;
+            }
+            self.last = name;
+        }
+        Ok(true)
+    }
+}
+
 fn cell(value: &Value<'_>) -> Cell {
     match value {
-        Value::Integer(number) => u64::try_from(*number).map_or(Cell::End, Cell::Number),
+        Value::Integer(number) => u64::try_from(*number).map_or(Cell::Other, Cell::Number),
         Value::Counter32(number) | Value::Unsigned32(number) | Value::Timeticks(number) => Cell::Number(u64::from(*number)),
         Value::Counter64(number) => Cell::Number(*number),
         Value::OctetString(octets) => Cell::Text(String::from_utf8_lossy(octets).trim_matches('\0').into()),
-        _ => Cell::End,
+        Value::NoSuchObject | Value::NoSuchInstance => Cell::Missing,
+        Value::EndOfMibView => Cell::End,
+        _ => Cell::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(cells: &[(u64, Cell)]) -> Vec<(Vec<u64>, Cell)> {
+        cells.iter().map(|(index, cell)| ([&Column::Name.identifier()[..], &[*index]].concat(), cell.clone())).collect()
+    }
+
+    fn text(text: &str) -> Cell {
+        Cell::Text(text.into())
+    }
+
+    #[test]
+    fn a_value_that_is_none_costs_itself_and_not_what_follows() {
+        let (mut walk, mut table) = (Walk::new(Column::Name, 100), Table::default());
+        let odd = [(1, text("a")), (2, Cell::Missing), (3, cell(&Value::Null)), (4, cell(&Value::Counter32(7))), (5, text("e"))];
+        assert!(walk.take(page(&odd), &mut table).unwrap());
+        assert!(
+            walk.take(page(&[(6, cell(&Value::Integer(-1))), (1 << 40, text("far")), (1 << 41, text("farther"))]), &mut table).unwrap()
+        );
+        assert!(!walk.take(page(&[(1 << 42, Cell::End)]), &mut table).unwrap());
+        assert_eq!(table.told().iter().map(|told| (told.interface, &*told.name)).collect::<Vec<_>>(), [(1, "a"), (5, "e")]);
+        assert_eq!(walk.cells_refused, 6);
+    }
+
+    #[test]
+    fn a_column_ends_where_the_next_one_begins_or_nothing_is_and_never_by_going_back() {
+        let walk = || {
+            let mut walk = Walk::new(Column::Name, 3);
+            assert!(walk.take(page(&[(1, text("a")), (2, text("b"))]), &mut Table::default()).unwrap());
+            walk
+        };
+        let goes_on = |cells: Vec<(Vec<u64>, Cell)>| walk().take(cells, &mut Table::default());
+        assert!(!goes_on(vec![(Column::Alias.identifier(), text("c"))]).unwrap());
+        assert!(!goes_on(page(&[(2, Cell::Missing)])).unwrap());
+        assert!(!goes_on(Vec::new()).unwrap());
+        assert!(!goes_on(page(&[(3, text("c")), (4, text("one more than there is room for"))])).unwrap());
+        assert!(matches!(goes_on(page(&[(2, text("b"))])), Err(SnmpError::Endless)));
+        assert!(matches!(goes_on(page(&[(1, Cell::Other)])), Err(SnmpError::Endless)));
     }
 }

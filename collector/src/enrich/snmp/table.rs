@@ -82,6 +82,15 @@ impl Column {
         };
         [table, &[number]].concat()
     }
+
+    /// Whether it has cells of this kind. Counters, gauges and integers are all numbers: agents mix them up.
+    fn has(self, cell: &Cell) -> bool {
+        match cell {
+            Cell::Text(_) => matches!(self, C::Name | C::Alias | C::Description),
+            Cell::Number(_) => !matches!(self, C::Name | C::Alias | C::Description),
+            Cell::Other | Cell::Missing | Cell::End => false,
+        }
+    }
 }
 
 /// A value that a device tells.
@@ -89,7 +98,11 @@ impl Column {
 pub(super) enum Cell {
     Number(u64),
     Text(Box<str>),
-    /// There is no more.
+    /// Of a kind that none of our columns has, or a number below 0.
+    Other,
+    /// There is none of this name: noSuchObject or noSuchInstance (RFC 3416 section 4.2.1).
+    Missing,
+    /// There is no more: endOfMibView.
     End,
 }
 
@@ -101,8 +114,13 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn put(&mut self, column: Column, interface: u32, cell: Cell) {
-        self.rows.entry(interface).or_default().insert(column, cell);
+    /// Takes a cell; answers whether it is of the column's kind.
+    pub(super) fn put(&mut self, column: Column, interface: u32, cell: Cell) -> bool {
+        let fits = column.has(&cell);
+        if fits {
+            self.rows.entry(interface).or_default().insert(column, cell);
+        }
+        fits
     }
 
     /// Whether any interface tells a counter of 64 bits.
@@ -206,12 +224,16 @@ mod tests {
             (C::HighOctetsOut, Cell::Number(6)),
             (C::HighPacketsIn(1), Cell::Number(7)),
         ] {
-            table.put(column, 3, cell);
+            assert!(table.put(column, 3, cell));
         }
-        table.put(C::Description, 4, Cell::Text("Ethernet4".into()));
-        table.put(C::Speed, 4, Cell::Number(10_000_000));
-        table.put(C::OctetsIn, 5, Cell::Number(11));
-        table.put(C::UnicastIn, 5, Cell::Number(12));
+        for (column, interface, cell) in [
+            (C::Description, 4, Cell::Text("Ethernet4".into())),
+            (C::Speed, 4, Cell::Number(10_000_000)),
+            (C::OctetsIn, 5, Cell::Number(11)),
+            (C::UnicastIn, 5, Cell::Number(12)),
+        ] {
+            assert!(table.put(column, interface, cell));
+        }
         let told = table.told();
         assert_eq!((&*told[0].name, &*told[0].description, told[0].speed_bits), ("xe-0/0/1", "transit", 100_000_000_000));
         assert_eq!((told[0].is_up, told[1].is_up, &*told[1].description, told[1].speed_bits), (Some(true), None, "Ethernet4", 10_000_000));
@@ -220,6 +242,22 @@ mod tests {
         assert_eq!((samples[0].octets_in, samples[0].packets_in[1]), (Counter::Bits64(1 << 40), Counter::Bits64(7)));
         assert_eq!((samples[1].octets_in, samples[1].octets_out), (Counter::Bits32(11), Counter::Unknown));
         assert_eq!((samples[1].packets_in[0], samples[0].uptime_milliseconds), (Counter::Bits32(12), 70));
+    }
+
+    #[test]
+    fn a_cell_of_another_kind_is_not_taken_and_hides_nothing() {
+        let mut table = Table::default();
+        for (column, cell) in [
+            (C::Name, Cell::Number(7)),
+            (C::HighSpeed, Cell::Text("fast".into())),
+            (C::HighOctetsIn, Cell::Text("many".into())),
+            (C::HighOctetsOut, Cell::Other),
+            (C::Alias, Cell::Missing),
+        ] {
+            assert!(!table.put(column, 1, cell));
+        }
+        // Such a one is no counter of 64 bits: the device is asked for those of 32.
+        assert!(!table.has_high_counters() && table.interfaces() == 0);
     }
 
     #[test]
