@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use bench::synthesize::mmdb::{Mmdb, Value};
 use bench::synthesize::{Random, routes};
@@ -247,14 +249,14 @@ fn a_file_of_routes_tells_the_prefix_and_who_announces_it() {
 fn a_file_that_changes_is_read_again_once_it_has_settled() {
     let folder = Folder::new();
     let path = folder.write("asn.mmdb", file(&[("192.0.2.0/24", autonomous_system(64_496, "One"))], true, 24));
-    let (shared, metrics) = (SharedTables::default(), Arc::<Metrics>::default());
+    let (shared, metrics, now) = (SharedTables::default(), Arc::<Metrics>::default(), Instant::now());
     let mut loader = Loader::new(&mmdb(&[&path]), shared.clone(), Arc::clone(&metrics));
-    loader.load();
-    assert!(!loader.look() && !loader.look(), "nothing has changed");
+    loader.load(now);
+    assert!(!loader.look(now) && !loader.look(now), "nothing has changed");
     folder.write("asn.mmdb", file(&[("192.0.2.0/24", autonomous_system(64_497, "Two"))], true, 24));
-    assert!(!loader.look(), "seen for the first time: somebody may still write");
+    assert!(!loader.look(now), "seen for the first time: somebody may still write");
     assert_eq!(told(&shared.get(), "192.0.2.1").0, 64_496);
-    assert!(loader.look());
+    assert!(loader.look(now));
     assert_eq!(told(&shared.get(), "192.0.2.1").0, 64_497);
     assert_eq!(count(&metrics, "weir_collector_enrich_generation"), 2);
 }
@@ -265,21 +267,70 @@ fn a_broken_half_or_missing_file_leaves_the_old_table_and_does_not_hold_up_other
     let whole = file(&[("192.0.2.0/24", autonomous_system(64_496, "One"))], true, 24);
     let path = folder.write("asn.mmdb", &whole);
     let csv = folder.write("prefixes.csv", "prefix,customer\n192.0.2.0/24,One\n");
-    let (shared, metrics) = (SharedTables::default(), Arc::<Metrics>::default());
+    let (shared, metrics, now) = (SharedTables::default(), Arc::<Metrics>::default(), Instant::now());
     let mut loader = Loader::new(&Config { prefixes: csv, ..mmdb(&[&path]) }, shared.clone(), Arc::clone(&metrics));
-    loader.load();
+    loader.load(now);
     let failures = || count(&metrics, "weir_collector_enrich_load_failures_total");
     folder.write("asn.mmdb", &whole[..whole.len() / 2]);
     folder.write("prefixes.csv", "prefix,customer\n192.0.2.0/24,Two\n");
-    assert!(!loader.look() && loader.look());
+    assert!(!loader.look(now) && loader.look(now));
     assert_eq!((told(&shared.get(), "192.0.2.1").0, owned(&shared.get(), "192.0.2.1").0, failures()), (64_496, "Two".to_owned(), 1));
-    assert!(!loader.look() && failures() == 1, "the same file is not tried twice");
+    assert!(!loader.look(now) && failures() == 1, "the same file is not tried twice");
     fs::remove_file(&path).unwrap();
-    assert!(!loader.look() && !loader.look());
+    assert!(!loader.look(now) && !loader.look(now));
     assert_eq!((told(&shared.get(), "192.0.2.1").0, failures()), (64_496, 2));
     folder.write("asn.mmdb", file(&[("192.0.2.0/24", autonomous_system(64_497, "Two"))], true, 24));
-    assert!(!loader.look() && loader.look());
+    assert!(!loader.look(now) && loader.look(now));
     assert_eq!((told(&shared.get(), "192.0.2.1").0, failures()), (64_497, 2));
+}
+
+/// Without a free file descriptor no file can be opened, whoever asks, and nothing of the file changes.
+#[test]
+fn a_file_that_could_not_be_opened_is_tried_again_after_a_pause_that_grows() {
+    let folder = Folder::new();
+    let path = folder.write("asn.mmdb", file(&[("192.0.2.0/24", autonomous_system(64_496, "One"))], true, 24));
+    let (shared, metrics, now) = (SharedTables::default(), Arc::<Metrics>::default(), Instant::now());
+    let mut loader = Loader::new(&mmdb(&[&path]), shared.clone(), Arc::clone(&metrics));
+    let limited = Command::new("prlimit").args(["--nofile=64", "--pid", &std::process::id().to_string()]).status().unwrap();
+    assert!(limited.success());
+    let all: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+    loader.load(now);
+    let failures = || count(&metrics, "weir_collector_enrich_load_failures_total");
+    let mut look = |seconds: u64| loader.look(now + Duration::from_secs(seconds));
+    assert!(!look(14) && failures() == 1, "it is let alone for 15 seconds");
+    assert!(!look(15) && !look(44) && failures() == 2, "and then for 30");
+    drop(all);
+    assert!(!look(44) && look(45) && !look(1_000));
+    assert_eq!((told(&shared.get(), "192.0.2.1").0, failures()), (64_496, 2));
+}
+
+/// As a system writes that has nothing to say but an error, or whose separators have changed.
+#[test]
+fn lines_of_which_none_can_be_read_leave_the_old_table() {
+    let folder = Folder::new();
+    let config = Config { prefixes: folder.write("prefixes.csv", "prefix,customer\n192.0.2.0/24,One\n"), ..Config::default() };
+    let (shared, metrics, now) = (SharedTables::default(), Arc::<Metrics>::default(), Instant::now());
+    let mut loader = Loader::new(&config, shared.clone(), Arc::clone(&metrics));
+    loader.load(now);
+    folder.write("prefixes.csv", "prefix,customer\n# of today\nno connection to the database\n\n192.0.2.0;One\n");
+    assert!(!loader.look(now) && !loader.look(now));
+    assert_eq!((owned(&shared.get(), "192.0.2.1").0, count(&metrics, "weir_collector_enrich_load_failures_total")), ("One".to_owned(), 1));
+    let message = &check(&config)[0].1;
+    assert!(message.ends_with("in any of its lines; line 3: not an address or prefix: no connection to the database"), "{message}");
+    // That there are no prefixes any more is a thing that can be said.
+    folder.write("prefixes.csv", "prefix,customer\n");
+    assert!(!loader.look(now) && loader.look(now) && shared.get().is_empty());
+}
+
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let folder = Folder::new();
+    let pipe = folder.0.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let config = Config { prefixes: pipe, ..mmdb(&[&folder.0]) };
+    drop(Enrichment::start(&config).unwrap());
+    let found = check(&config);
+    assert!(found.len() == 2 && found.iter().all(|(_, message)| message.ends_with(" is no regular file")), "{found:?}");
 }
 
 #[test]

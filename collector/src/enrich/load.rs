@@ -1,6 +1,6 @@
 //! Reads what the tables are made of, watches the files, and puts new tables in force while the shards go on.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,9 @@ pub enum LoadError {
     /// Somebody wrote to it in the meantime.
     #[error("was changed while it was read")]
     Changed,
+    /// It is a folder, a pipe or a device.
+    #[error("is no regular file")]
+    NotAFile,
     /// It is no MMDB file.
     #[error("is no MMDB file, or a broken one: {0}")]
     Mmdb(String),
@@ -41,6 +44,14 @@ pub enum LoadError {
     /// The header does not name what is needed.
     #[error("its first line names no column {0}")]
     Column(&'static str),
+    /// It has lines, and not one of them can be read.
+    #[error("tells nothing in any of its lines; line {line}: {reason}")]
+    NoLine {
+        /// The number of the first.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// It holds more than allowed.
     #[error("has more prefixes than collector.enrich.prefixes_max, {prefixes_max}")]
     TooManyPrefixes {
@@ -48,6 +59,18 @@ pub enum LoadError {
         prefixes_max: usize,
     },
 }
+
+impl LoadError {
+    /// Whether the same file may be read later: it was not what it holds that stood in the way.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Io(_) | Self::Changed)
+    }
+}
+
+/// The pauses before a file is tried again that looks as it did begin with this and double,
+const PAUSE_MIN: Duration = Duration::from_secs(15);
+/// up to this.
+const PAUSE_MAX: Duration = Duration::from_secs(960);
 
 /// By what a file is known to be another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +82,13 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(file: &Path) -> io::Result<Self> {
-        fs::metadata(file).map(|data| Self {
-            inode: data.ino(),
-            octets: data.len(),
-            modified_seconds: data.mtime(),
-            modified_nanoseconds: data.mtime_nsec(),
-        })
+    fn of(data: &Metadata) -> Self {
+        Self { inode: data.ino(), octets: data.len(), modified_seconds: data.mtime(), modified_nanoseconds: data.mtime_nsec() }
+    }
+
+    /// That of what has this name now; `None` while there is no such thing, or nobody may look.
+    fn at(file: &Path) -> Option<Self> {
+        fs::metadata(file).ok().as_ref().map(Self::of)
     }
 }
 
@@ -85,7 +108,40 @@ struct Source {
     seen: Option<Stamp>,
     /// How it looked when it was last read, or tried to; the outer `None` before that.
     tried: Option<Option<Stamp>>,
+    /// When it is tried again though it has not changed.
+    again: Option<Again>,
     layer: Layer,
+}
+
+/// A file that could not be read, and not for what it holds.
+#[derive(Clone, Copy, Debug)]
+struct Again {
+    at: Instant,
+    pause: Duration,
+}
+
+impl Source {
+    fn new(file: &Path, format: Format) -> Self {
+        Self { file: file.to_path_buf(), format, seen: None, tried: None, again: None, layer: Layer::default() }
+    }
+
+    /// Reads it as it is now.
+    fn read(&mut self, config: &Config) -> Result<Lines, LoadError> {
+        self.seen = Stamp::at(&self.file);
+        self.tried = Some(self.seen);
+        let (opened, stamp) = open(&self.file)?;
+        self.tried = Some(Some(stamp));
+        let lines = lines_of(&opened, self.format, config)?;
+        // A file that another one takes the place of meanwhile stays whole; one that is written to does not.
+        if Stamp::of(&opened.metadata()?) == stamp { Ok(lines) } else { Err(LoadError::Changed) }
+    }
+
+    /// When it is tried again if it stays as it is. Of one that is not there, its coming is seen.
+    fn put_off(&mut self, error: &LoadError, now: Instant) -> Option<Duration> {
+        let pause = self.again.map_or(PAUSE_MIN, |again| (again.pause * 2).min(PAUSE_MAX));
+        self.again = (error.may_pass() && self.seen.is_some()).then(|| Again { at: now + pause, pause });
+        self.again.map(|again| again.pause)
+    }
 }
 
 /// Reads the files that have changed, and lays everything over each other.
@@ -105,10 +161,9 @@ impl Loader {
     /// A loader that has read nothing yet but the config.
     #[must_use]
     pub fn new(config: &Config, tables: SharedTables, metrics: Arc<Metrics>) -> Self {
-        let source = |file: &PathBuf, format| Source { file: file.clone(), format, seen: None, tried: None, layer: Layer::default() };
-        let mut sources: Vec<Source> = config.mmdb.iter().map(|file| source(file, Format::Mmdb)).collect();
+        let mut sources: Vec<Source> = config.mmdb.iter().map(|file| Source::new(file, Format::Mmdb)).collect();
         if !config.prefixes.as_os_str().is_empty() {
-            sources.push(source(&config.prefixes, Format::Csv));
+            sources.push(Source::new(&config.prefixes, Format::Csv));
         }
         let fixed = [prefix::of_config(Owner::Customer, &config.customers), prefix::of_config(Owner::Site, &config.sites)];
         Self { config: config.clone(), sources, fixed, tables, metrics, retired: Vec::new() }
@@ -121,29 +176,31 @@ impl Loader {
 
     /// Octets of all files together.
     fn octets(&self) -> u64 {
-        self.sources.iter().filter_map(|source| Stamp::of(&source.file).ok()).map(|stamp| stamp.octets).sum()
+        self.sources.iter().filter_map(|source| Stamp::at(&source.file)).map(|stamp| stamp.octets).sum()
     }
 
     /// Reads everything, and puts it in force.
-    pub fn load(&mut self) {
+    pub fn load(&mut self, now: Instant) {
         for index in 0..self.sources.len() {
-            self.read(index);
+            self.read(index, now);
         }
         self.swap();
     }
 
-    /// Looks at every file; one that has changed, and not since the look before, is read. Answers whether other tables are in force.
-    pub fn look(&mut self) -> bool {
+    /// Looks at every file. One that has changed, and not since the look before, is read; so is one that could not be opened when its
+    /// pause is over. Answers whether other tables are in force.
+    pub fn look(&mut self, now: Instant) -> bool {
         self.retired.retain(|tables| Arc::strong_count(tables) > 1 || Arc::strong_count(tables.places()) > 1);
         let mut has_changed = false;
         for index in 0..self.sources.len() {
             let Some(source) = self.sources.get_mut(index) else { continue };
-            let stamp = Stamp::of(&source.file).ok();
+            let stamp = Stamp::at(&source.file);
+            // Who writes a file in place takes a while: what still changes is left alone.
             let is_settled = source.seen == stamp;
             source.seen = stamp;
-            // Who writes a file in place takes a while: what still changes is left alone.
-            if source.tried != Some(stamp) && is_settled {
-                has_changed |= self.read(index);
+            let is_due = source.tried != Some(stamp) || source.again.is_some_and(|again| again.at <= now);
+            if is_due && is_settled {
+                has_changed |= self.read(index, now);
             }
         }
         if has_changed {
@@ -153,28 +210,22 @@ impl Loader {
     }
 
     /// Reads a file; whether it could be. If not, what it told before holds on.
-    fn read(&mut self, index: usize) -> bool {
+    fn read(&mut self, index: usize, now: Instant) -> bool {
         let Some(source) = self.sources.get_mut(index) else {
             return false;
         };
         let start = Instant::now();
-        let stamp = Stamp::of(&source.file);
-        source.seen = stamp.as_ref().ok().copied();
-        source.tried = Some(source.seen);
-        let read = stamp.map_err(LoadError::Io).and_then(|stamp| {
-            let lines = lines_of(&source.file, source.format, &self.config)?;
-            if Stamp::of(&source.file).ok() == Some(stamp) { Ok(lines) } else { Err(LoadError::Changed) }
-        });
-        match read {
+        match source.read(&self.config) {
             Ok(Lines { mut layer, refused, refused_count }) => {
                 layer.settle();
                 self.metrics.lines_refused(&source.file, &refused, refused_count);
                 self.metrics.loaded(&source.file, layer.prefixes, start.elapsed());
-                source.layer = layer;
+                (source.layer, source.again) = (layer, None);
                 true
             }
             Err(error) => {
-                self.metrics.load_failed(&source.file, &error);
+                let pause = source.put_off(&error, now);
+                self.metrics.load_failed(&source.file, &error, pause);
                 false
             }
         }
@@ -188,10 +239,21 @@ impl Loader {
     }
 }
 
+/// Opens a file, and tells how what was opened looks: a moment later its name may be another one's.
+fn open(file: &Path) -> Result<(File, Stamp), LoadError> {
+    // To open a pipe would take until somebody writes to it.
+    if !fs::metadata(file)?.is_file() {
+        return Err(LoadError::NotAFile);
+    }
+    let opened = File::open(file)?;
+    let stamp = Stamp::of(&opened.metadata()?);
+    Ok((opened, stamp))
+}
+
 /// What a file tells, and its lines that tell nothing.
-fn lines_of(file: &Path, format: Format, config: &Config) -> Result<Lines, LoadError> {
+fn lines_of(opened: &File, format: Format, config: &Config) -> Result<Lines, LoadError> {
     let mut octets = Vec::new();
-    File::open(file)?.take(config.file_octets_max.saturating_add(1)).read_to_end(&mut octets)?;
+    opened.take(config.file_octets_max.saturating_add(1)).read_to_end(&mut octets)?;
     if octets.len() as u64 > config.file_octets_max {
         return Err(LoadError::TooLarge { octets_max: config.file_octets_max });
     }
@@ -204,15 +266,16 @@ fn lines_of(file: &Path, format: Format, config: &Config) -> Result<Lines, LoadE
 /// Everything that is wrong with the files of a config: the key, and the file with what is wrong.
 #[must_use]
 pub fn check(config: &Config) -> Vec<(String, String)> {
+    let read = |file: &Path, format| open(file).and_then(|(opened, _)| lines_of(&opened, format, config));
     let mut found = Vec::new();
     for (index, file) in config.mmdb.iter().enumerate() {
-        if let Err(error) = lines_of(file, Format::Mmdb, config) {
+        if let Err(error) = read(file, Format::Mmdb) {
             found.push((format!("collector.enrich.mmdb[{index}]"), format!("{} {error}", file.display())));
         }
     }
     if !config.prefixes.as_os_str().is_empty() {
         let (key, file) = ("collector.enrich.prefixes", config.prefixes.display());
-        match lines_of(&config.prefixes, Format::Csv, config) {
+        match read(&config.prefixes, Format::Csv) {
             Ok(lines) => found.extend(lines.refused.into_iter().map(|(line, reason)| (key.to_owned(), format!("{file}:{line}: {reason}")))),
             Err(error) => found.push((key.to_owned(), format!("{file} {error}"))),
         }
@@ -234,14 +297,15 @@ impl Enrichment {
     ///
     /// # Errors
     ///
-    /// What the system says to a new thread. A file that cannot be read is told, and tried again when it changes.
+    /// What the system says to a new thread. A file that cannot be read is told, and tried again when it changes, or
+    /// after a while if it could not be opened.
     pub fn start(config: &Config) -> io::Result<Self> {
         let (tables, metrics) = (SharedTables::default(), Arc::<Metrics>::default());
         let mut loader = Loader::new(config, tables.clone(), Arc::clone(&metrics));
         let is_idle = loader.is_idle();
         let is_small = loader.octets() <= config.start_octets_max;
         if !is_idle && is_small {
-            loader.load();
+            loader.load(Instant::now());
         }
         let watcher = if is_idle || (is_small && loader.sources.is_empty()) {
             None
@@ -251,10 +315,10 @@ impl Enrichment {
             let thread = std::thread::Builder::new().name("weir-enrich".to_owned());
             let watch = move || {
                 if !is_small {
-                    loader.load();
+                    loader.load(Instant::now());
                 }
                 while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                    loader.look();
+                    loader.look(Instant::now());
                 }
             };
             Some((stop, thread.spawn(watch)?))

@@ -33,10 +33,11 @@ impl Metrics {
         info!(file = %file.display(), prefixes, milliseconds = took.as_millis(), "read for enrichment");
     }
 
-    /// A file was not read: what it told before holds on.
-    pub fn load_failed(&self, file: &Path, failure: &LoadError) {
+    /// A file was not read: what it told before holds on. It is tried again when it changes, and after the pause if there is one.
+    pub fn load_failed(&self, file: &Path, failure: &LoadError, pause: Option<Duration>) {
         self.load_failures.fetch_add(1, Ordering::Relaxed);
-        error!(file = %file.display(), error = %failure, "not read for enrichment, what was read before holds; it is tried again when it changes");
+        let (file, again_seconds) = (file.display(), pause.map(|pause| pause.as_secs()));
+        error!(%file, error = %failure, again_seconds, "not read for enrichment, what was read before holds; it is tried again when it changes");
     }
 
     /// Lines of a file were passed over.

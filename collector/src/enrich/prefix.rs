@@ -94,7 +94,8 @@ pub fn of_config(owner: Owner, assignments: &[Assignment]) -> Layer {
 ///
 /// # Errors
 ///
-/// If the header has no such columns, or more than `prefixes_max` lines follow. A bad line is passed over and told.
+/// If the header has no such columns, more than `prefixes_max` lines follow, or lines follow and all of them are bad. Otherwise a bad
+/// line is passed over and told.
 pub fn of_csv(octets: &[u8], prefixes_max: usize) -> Result<Lines, LoadError> {
     // A byte order mark is no part of the first column's name.
     let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
@@ -129,6 +130,10 @@ pub fn of_csv(octets: &[u8], prefixes_max: usize) -> Result<Lines, LoadError> {
                 lines.refuse(position.map_or(0, |position| line_of(octets, position)), reason);
             }
         }
+    }
+    // What is not one of ours at all, but for its header, must not take the place of what is known.
+    if let (0, Some((line, reason))) = (taken, lines.refused.first()) {
+        return Err(LoadError::NoLine { line: *line, reason: reason.clone() });
     }
     for column in &mut columns {
         (column.layer.v4, column.layer.v6) = runs_of_prefixes(std::mem::take(&mut column.prefixes));
