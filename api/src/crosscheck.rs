@@ -43,12 +43,14 @@ pub struct Counted {
 /// What holds for all interfaces of an exporter.
 #[derive(Clone, Debug, Default)]
 pub struct Exporter {
-    /// Seconds of the range that flows were summed in.
+    /// Seconds in which the flows that are summed could come.
     pub seconds: f64,
     /// Octets of each packet that counters count and flows do not.
     pub layer_2_octets: f64,
     /// Its sampling intervals.
     pub intervals: Vec<u32>,
+    /// The interval that the operator has set, whatever the exporter says.
+    pub interval_set: Option<u32>,
     /// Datagrams or records that never came.
     pub lost_by_sequence: u64,
     /// Whether flows could be asked for.
@@ -121,12 +123,23 @@ impl Comparison {
         if (ratio - 1.0).abs() <= TOLERANCE + error {
             return ("agrees", "flows and counters agree within the sampling error".to_owned());
         }
+        let verdict = if ratio > 1.0 { "flows_high" } else { "flows_low" };
+        if let Some(interval) = exporter.interval_set {
+            let fitting = (f64::from(interval) / ratio).max(1.0).round();
+            return (
+                verdict,
+                format!(
+                    "collector.decode.sampling sets the sampling interval of this exporter to {interval}: with {fitting} flows and counters \
+                     would agree"
+                ),
+            );
+        }
         let is_near = |expected: f64| (ratio / expected - 1.0).abs() <= NEAR + error / expected;
         let interval = exporter.intervals.iter().copied().filter(|interval| *interval > 1);
         if ratio > 1.0 {
             let wrong = interval.clone().find(|interval| is_near(f64::from(*interval)));
             return (
-                "flows_high",
+                verdict,
                 match wrong {
                     Some(interval) => format!(
                         "flows are about {interval} times the counters, which is the sampling interval: the records hold totals already, or are \
@@ -146,7 +159,7 @@ impl Comparison {
         let wrong = interval.clone().find(|interval| is_near(1.0 / f64::from(*interval)));
         let unknown = self.flows.is_some_and(|flows| flows.unknown_flows > 0);
         (
-            "flows_low",
+            verdict,
             match wrong {
                 Some(interval) => format!(
                     "flows are about one {interval}th of the counters, which is the sampling interval: the rate is not applied; set \
@@ -195,7 +208,7 @@ mod tests {
     use super::*;
 
     fn exporter() -> Exporter {
-        Exporter { seconds: 60.0, layer_2_octets: 18.0, intervals: vec![1_000], lost_by_sequence: 0, has_flows: true }
+        Exporter { seconds: 60.0, layer_2_octets: 18.0, intervals: vec![1_000], interval_set: None, lost_by_sequence: 0, has_flows: true }
     }
 
     /// A minute of 1,000-octet packets, a million of them, and flows of `factor` times their octets.
@@ -235,6 +248,19 @@ mod tests {
             assert_eq!(found.verdict, verdict, "{factor}: {}", found.explanation);
             assert!(found.explanation.contains(words), "{factor}: {}", found.explanation);
         }
+    }
+
+    #[test]
+    fn an_interval_that_the_operator_has_set_is_told_with_the_one_that_would_fit() {
+        let set = Exporter { interval_set: Some(1_000), ..exporter() };
+        for (factor, verdict, words) in
+            [(2.0, "flows_high", "with 500 "), (0.25, "flows_low", "with 4000 "), (1e6, "flows_high", "with 1 ")]
+        {
+            let found = compared(factor);
+            let found = Comparison::of(found.flows, found.counted, &set);
+            assert!(found.verdict == verdict && found.explanation.contains(words), "{factor}: {}", found.explanation);
+        }
+        assert_eq!(Comparison::of(compared(1.0).flows, compared(1.0).counted, &set).verdict, "agrees");
     }
 
     #[test]

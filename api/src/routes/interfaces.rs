@@ -6,6 +6,7 @@ use axum::routing::MethodFilter;
 use serde_json::{Value, json};
 
 use collector::enrich::interface::{Interface, Source};
+use schemas::counter::{DomainReport, SamplingSource};
 use schemas::interface::Boundary;
 use schemas::net::Address;
 use schemas::time::Timestamp;
@@ -100,13 +101,21 @@ pub(super) fn shown(index: u32, interface: Option<&Interface>, boundary: Boundar
 
 fn shared(call: &Call, news: &ExporterNews, has_flows: bool, range: Range) -> Exporter {
     let number = |value: u64| f64::from(u32::try_from(value).unwrap_or(u32::MAX));
+    let is_set = |domain: &&DomainReport| domain.sampling_source == SamplingSource::Config;
     Exporter {
-        seconds: number(range.to.saturating_sub(range.from)),
+        seconds: number(range.to.saturating_sub(heard_from(range, news.first_seen))),
         layer_2_octets: number(call.app.config.collector.interfaces.layer_2_octets),
         intervals: news.domains.iter().filter_map(|domain| domain.sampling_interval).collect(),
+        interval_set: news.domains.iter().find(is_set).and_then(|domain| domain.sampling_interval),
         lost_by_sequence: news.ledger.lost_by_sequence,
         has_flows,
     }
+}
+
+/// Since when flows of a range could come: where the exporter was heard for the first time in the range's first minute, that minute is not whole.
+fn heard_from(range: Range, first_seen: Timestamp) -> u64 {
+    let heard = first_seen.milliseconds() / 1_000;
+    if (range.from..range.from + 60).contains(&heard) { heard } else { range.from }
 }
 
 /// What the counters in memory tell, and the range that they cover.
@@ -229,4 +238,18 @@ fn within(statement: &mut Statement, exporter: Address, range: Range) {
 #[expect(clippy::cast_precision_loss, reason = "53 bits of octets are more than a rate needs")]
 fn real(value: u64) -> f64 {
     value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_are_summed_over_the_time_in_which_they_could_come() {
+        let range = Range { from: 600, to: 700 };
+        // Heard first 13 seconds into the range; later than its first minute, though counters are kept from before; long before.
+        for (first_seen, from) in [(613_500, 613), (660_000, 600), (599_999, 600)] {
+            assert_eq!(heard_from(range, Timestamp(first_seen)), from);
+        }
+    }
 }
