@@ -118,6 +118,12 @@ impl OpenVswitch {
         this
     }
 
+    /// Sends what enters by the first port out by the second alone, so that what is exported names both.
+    pub fn forward(&self) {
+        let socket = format!("unix:{}", path(&self.folder, "br0.mgmt"));
+        run("ovs-ofctl", &["add-flow", &socket, "in_port=port0,actions=output:port1"]);
+    }
+
     /// Sends NetFlow v5 to the collector.
     pub fn export_netflow(&self, collector: SocketAddr) {
         let target = format!("targets=\"{collector}\"");
