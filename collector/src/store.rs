@@ -4,6 +4,7 @@ pub mod account;
 pub mod block;
 pub mod config;
 pub mod engine;
+mod folder;
 pub mod handover;
 pub mod insert;
 pub mod link;

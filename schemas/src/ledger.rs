@@ -95,7 +95,7 @@ ledger! {
     /// What became of flow records behind the counters, of one exporter or in sum, since the start.
     ///
     /// One balance holds at any moment ([`StoreLedger::imbalance`]), with `decoded` from the [`Ledger`] of the same exporter:
-    /// decoded + recovered = stored + spooled + waiting + dropped, by each of its reasons + not kept.
+    /// decoded + recovered = stored + spooled + waiting + set aside + dropped, by each of its reasons + not kept.
     StoreLedger:
     /// Records that the spool held when the program started.
     records_recovered,
@@ -111,8 +111,11 @@ ledger! {
     records_dropped_by_spool,
     /// Records in spooled blocks that could not be read back.
     records_dropped_corrupt,
-    /// Records in blocks that the engine refused for good.
+    /// Records in blocks that the engine refused whenever they were sent.
     records_dropped_by_engine,
+    /// Records in blocks that wait on disk for the next start: the engine had no memory for them, or refused them after it had left an
+    /// earlier attempt unanswered, and may have them.
+    records_set_aside,
     /// Records that nobody was asked to keep.
     records_not_kept,
     /// Blocks that the engine has acknowledged.
@@ -125,7 +128,7 @@ impl StoreLedger {
     /// Left side − right side of the balance; 0 in a sound ledger.
     #[must_use]
     pub fn imbalance(&self, records_decoded: u64) -> i128 {
-        let kept = [self.records_stored, self.records_spooled, self.records_waiting, self.records_not_kept];
+        let kept = [self.records_stored, self.records_spooled, self.records_waiting, self.records_set_aside, self.records_not_kept];
         let lost =
             [self.records_dropped_by_queue, self.records_dropped_by_spool, self.records_dropped_corrupt, self.records_dropped_by_engine];
         let right: i128 = kept.into_iter().chain(lost).map(i128::from).sum();

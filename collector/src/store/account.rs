@@ -32,6 +32,8 @@ pub enum Fate {
     DroppedCorrupt,
     /// The engine wants none of them.
     DroppedByEngine,
+    /// They lie on disk until the next start, since the engine had no memory for them or may have them already.
+    SetAside,
 }
 
 impl Account {
@@ -85,6 +87,7 @@ fn place(ledger: &mut StoreLedger, fate: Fate) -> Option<&mut u64> {
         Fate::DroppedBySpool => Some(&mut ledger.records_dropped_by_spool),
         Fate::DroppedCorrupt => Some(&mut ledger.records_dropped_corrupt),
         Fate::DroppedByEngine => Some(&mut ledger.records_dropped_by_engine),
+        Fate::SetAside => Some(&mut ledger.records_set_aside),
     }
 }
 

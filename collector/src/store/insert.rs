@@ -65,6 +65,18 @@ pub enum Failure {
     Refused(String),
 }
 
+impl Failure {
+    /// There is nobody to send it to.
+    pub(crate) fn unsent(reason: &dyn std::fmt::Display) -> Self {
+        Self::Later { name: "away", reason: reason.to_string() }
+    }
+
+    /// The program ends, and the engine has not answered.
+    pub(crate) fn stop() -> Self {
+        Self::Later { name: "stop", reason: "the engine did not answer before the stop".to_owned() }
+    }
+}
+
 /// Inserts a block as a whole, or not at all.
 ///
 /// # Errors
@@ -75,7 +87,7 @@ pub async fn insert(client: &Client, insert: &Insert, block: &Block) -> Result<(
     for (name, value) in &insert.settings {
         request = request.with_setting(name, value);
     }
-    if let Some(shard) = insert.shard(block.id) {
+    if let Some(shard) = insert.shard(block.id, block.past.shards) {
         request = request.with_setting("insert_shard_id", shard.to_string());
     }
     let mut request =

@@ -21,6 +21,7 @@ pub struct Metrics {
     encode_nanoseconds: AtomicU64,
     inserts: AtomicU64,
     insert_nanoseconds: AtomicU64,
+    inserts_late: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -29,6 +30,7 @@ struct Inner {
     held: Held,
     spool_failures: BTreeMap<&'static str, u64>,
     insert_failures: BTreeMap<&'static str, u64>,
+    blocks_set_aside: BTreeMap<&'static str, u64>,
     segments_corrupt: u64,
     blocks_corrupt: u64,
     /// Since when the engine does not answer, and what it said last.
@@ -49,6 +51,29 @@ pub struct Held {
     pub spool_octets: u64,
     /// Files on disk.
     pub spool_segments: u64,
+}
+
+/// Why a block is sent no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// The engine refuses it, and has refused it whenever it was sent.
+    Refused,
+    /// The engine refuses it; but it was sent before without an answer.
+    InDoubt,
+    /// The engine has no memory for it, time and again.
+    Memory,
+}
+
+impl Aside {
+    /// The name that a metric has for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::InDoubt => "in_doubt",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 /// A count with its name and, where it has one, a label.
@@ -97,10 +122,28 @@ impl Metrics {
         }
     }
 
-    /// The engine refuses a block for good.
-    pub fn block_refused(&self, id: Uuid, records: u64, reason: &str) {
-        *self.lock().insert_failures.entry("refused").or_default() += 1;
-        error!(block = %id, records, reason, "the engine refuses a block, which is set aside in the spool's folder: refused");
+    /// The engine has not answered for longer than it used to.
+    pub fn insert_late(&self, waited: Duration) {
+        self.inserts_late.fetch_add(1, Ordering::Relaxed);
+        if self.lock().is_news("late") {
+            warn!(milliseconds = waited.as_millis(), "the engine is slow to answer: flows wait on disk");
+        }
+    }
+
+    /// A block is not sent again, at least not before the next start.
+    pub fn block_set_aside(&self, id: Uuid, records: u64, why: Aside, reason: &str) {
+        *self.lock().blocks_set_aside.entry(why.name()).or_default() += 1;
+        match why {
+            Aside::Refused => {
+                error!(block = %id, records, reason, "the engine refuses a block: its flows are lost, and it is kept in the spool's folder refused");
+            }
+            Aside::InDoubt => {
+                error!(block = %id, records, reason, "the engine refuses a block that it may have: it waits in the spool's folder set_aside for the next start");
+            }
+            Aside::Memory => {
+                error!(block = %id, records, reason, "the engine has no memory for a block, and takes others: it waits in the spool's folder set_aside for the next start");
+            }
+        }
     }
 
     /// A block cannot be written to disk, read from it or marked there; so many records are lost by that.
@@ -111,7 +154,7 @@ impl Metrics {
             return;
         }
         if records_dropped > 0 {
-            error!(error = %failure, records_dropped, "flows are lost: the queue is full, and the spool takes no more");
+            error!(error = %failure, records_dropped, "flows are lost: the spool takes no more");
         } else {
             warn!(error = %failure, "the spool fails");
         }
@@ -152,6 +195,7 @@ impl Metrics {
             ("weir_collector_store_encode_nanoseconds_total", None, read(&self.encode_nanoseconds)),
             ("weir_collector_store_inserts_total", None, read(&self.inserts)),
             ("weir_collector_store_insert_nanoseconds_total", None, read(&self.insert_nanoseconds)),
+            ("weir_collector_store_inserts_late_total", None, read(&self.inserts_late)),
             ("weir_collector_store_queue_blocks", None, held.queue_blocks),
             ("weir_collector_store_queue_octets", None, held.queue_octets),
             ("weir_collector_store_spool_blocks", None, held.spool_blocks),
@@ -166,6 +210,7 @@ impl Metrics {
         };
         counts.extend(by_reason("weir_collector_store_insert_failures_total", &inner.insert_failures));
         counts.extend(by_reason("weir_collector_store_spool_failures_total", &inner.spool_failures));
+        counts.extend(by_reason("weir_collector_store_blocks_set_aside_total", &inner.blocks_set_aside));
         counts
     }
 

@@ -33,10 +33,13 @@ impl Insert {
         Self { statement: "INSERT INTO flows FORMAT Native".to_owned(), settings, shards }
     }
 
-    /// The shard of the cluster that a block goes to, as a whole: when it is sent again it meets itself.
+    /// The shard of the cluster that a block goes to, as a whole: when it is sent again it meets itself, though the cluster has grown
+    /// since it was first sent, to `shards_then` (0 = never).
     #[must_use]
-    pub fn shard(&self, id: Uuid) -> Option<u128> {
-        id.as_u128().checked_rem(u128::from(self.shards)).map(|shard| shard + 1)
+    pub fn shard(&self, id: Uuid, shards_then: u32) -> Option<u128> {
+        let of = |shards: u32| id.as_u128().checked_rem(u128::from(shards)).map(|shard| shard + 1);
+        // One that has gone since has taken the block along, if it had it.
+        of(shards_then).filter(|shard| *shard <= u128::from(self.shards)).or_else(|| of(self.shards))
     }
 }
 
@@ -47,7 +50,16 @@ mod tests {
     #[test]
     fn the_shard_of_a_block_follows_from_its_id() {
         let cluster = Insert::flows(3);
-        assert_eq!([0, 1, 2, 3, 3].map(|id| cluster.shard(Uuid::from_u128(id))), [Some(1), Some(2), Some(3), Some(1), Some(1)]);
-        assert_eq!(Insert::flows(0).shard(Uuid::from_u128(1)), None);
+        assert_eq!([0, 1, 2, 3, 3].map(|id| cluster.shard(Uuid::from_u128(id), 0)), [Some(1), Some(2), Some(3), Some(1), Some(1)]);
+        assert_eq!(Insert::flows(0).shard(Uuid::from_u128(1), 0), None);
+    }
+
+    #[test]
+    fn a_block_goes_to_the_shard_of_its_first_attempt_as_long_as_there_is_one() {
+        let grown = Insert::flows(4);
+        assert_eq!([3, 4, 5].map(|id| grown.shard(Uuid::from_u128(id), 3)), [Some(1), Some(2), Some(3)]);
+        // The fifth of five shards has gone: of those that are left, it is the first.
+        assert_eq!(grown.shard(Uuid::from_u128(4), 5), Some(1));
+        assert_eq!(Insert::flows(0).shard(Uuid::from_u128(4), 5), None);
     }
 }

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::account::{Charges, Fate};
 use super::config::Config;
-use super::metrics::{Held, Metrics};
-use super::spool::{Spool, SpoolError};
+use super::metrics::{Aside, Held, Metrics};
+use super::spool::{Lost, Spool, SpoolError, record};
 
 /// A disk that cannot be read is tried so often before the block is given up.
 const READ_TRIES: u32 = 5;
@@ -26,22 +26,31 @@ pub struct Block {
     pub octets: Bytes,
     /// Whose they are.
     pub charges: Charges,
-    /// Where it waits.
-    pub fate: Fate,
+    /// What was tried with it.
+    pub past: Past,
+}
+
+/// What was tried with a block so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// The shards of the cluster when it was first sent, by which its own follows from its id; 0 before that, and without a cluster.
+    pub shards: u32,
+    /// Whether the engine may have it: it was sent, and nothing came back that would say.
+    pub is_in_doubt: bool,
 }
 
 /// What is to be done next.
 #[derive(Debug)]
 pub enum Next {
-    /// The oldest block is to be inserted.
+    /// This block is to be inserted.
     Insert(Block),
     /// Nothing waits.
     Nothing,
-    /// The disk did not give the oldest block: it may in a while.
+    /// The disk did not give the block: it may in a while.
     Later,
 }
 
-/// The queue, shared between who makes blocks and who inserts them.
+/// The queue, shared between who makes blocks and who inserts them; it is for one thread each.
 #[derive(Debug)]
 pub struct Queue {
     inner: Mutex<Inner>,
@@ -82,57 +91,71 @@ impl Queue {
     /// Takes a block: to memory while the engine keeps up, else to disk, else to what is left of memory.
     pub fn push(&self, octets: Bytes, charges: Charges) {
         let mut inner = self.lock();
-        let block = Block { id: Uuid::new_v4(), sequence: inner.sequence, octets, charges, fate: Fate::Waiting };
+        let block = Block { id: Uuid::new_v4(), sequence: inner.sequence, octets, charges, past: Past::default() };
         inner.sequence += 1;
         let keeps_up = !inner.is_away && inner.spool.blocks() == 0 && inner.has_room(&block);
         if keeps_up {
             inner.remember(block);
-        } else if let Err(error) = inner.spool(&block) {
-            if inner.has_room(&block) {
-                self.metrics.spool_failed(&error, 0);
-                inner.remember(block);
-            } else {
-                self.metrics.spool_failed(&error, block.charges.records());
-                block.charges.turn(Fate::Waiting, Fate::DroppedBySpool);
+        } else {
+            drop(inner);
+            let outcome = self.to_disk(&block);
+            inner = self.lock();
+            if let Err(error) = outcome {
+                if inner.has_room(&block) {
+                    self.metrics.spool_failed(&error, 0);
+                    inner.remember(block);
+                } else {
+                    self.metrics.spool_failed(&error, block.charges.records());
+                    block.charges.turn(Fate::Waiting, Fate::DroppedBySpool);
+                }
             }
         }
         self.told(&inner);
+        drop(inner);
         self.arrived.notify_one();
     }
 
-    /// The oldest block.
+    /// The oldest block of those from `sequence` on.
     #[must_use]
-    pub fn next(&self) -> Next {
+    pub fn next_from(&self, sequence: u64) -> Next {
         let mut inner = self.lock();
         loop {
-            let (memory, spool) = (inner.memory.front().map(|block| block.sequence), inner.spool.first());
-            let sequence = match (memory, spool) {
-                (Some(memory), Some(spool)) if spool < memory => spool,
-                (Some(_), _) => return inner.memory.front().cloned().map_or(Next::Nothing, Next::Insert),
-                (None, Some(spool)) => spool,
-                (None, None) => return Next::Nothing,
+            let memory = inner.memory.iter().find(|block| block.sequence >= sequence);
+            let spooled = match (memory, inner.spool.first_from(sequence)) {
+                (Some(block), spooled) if spooled.is_none_or(|spooled| block.sequence < spooled) => return Next::Insert(block.clone()),
+                (_, Some(spooled)) => spooled,
+                (_, None) => return Next::Nothing,
             };
-            let Some(entry) = inner.spool.entry(sequence).cloned() else {
-                return Next::Nothing;
-            };
-            match inner.spool.read(&entry) {
-                Ok(Some(octets)) => {
+            let lost = match inner.spool.read(spooled) {
+                Ok(Ok(block)) => {
                     inner.read_failures = 0;
-                    let (id, charges) = (entry.id(), entry.charges);
-                    return Next::Insert(Block { id, sequence, octets: octets.into(), charges, fate: Fate::Spooled });
+                    return Next::Insert(block);
                 }
+                Ok(Err(lost)) => Some(lost),
                 Err(error) if inner.read_failures < READ_TRIES => {
                     inner.read_failures += 1;
                     self.metrics.spool_failed(&error, 0);
                     return Next::Later;
                 }
-                Ok(None) | Err(_) => {
-                    inner.read_failures = 0;
-                    self.metrics.block_corrupt(entry.id(), entry.charges.records());
-                    entry.charges.turn(Fate::Spooled, Fate::DroppedCorrupt);
-                    self.remove(&mut inner, sequence);
-                }
+                Err(_) => inner.spool.give_up(spooled),
+            };
+            inner.read_failures = 0;
+            if let Some(Lost { id, charges }) = lost {
+                self.metrics.block_corrupt(id, charges.records());
+                charges.turn(Fate::Spooled, Fate::DroppedCorrupt);
             }
+            self.remove(&mut inner, spooled);
+        }
+    }
+
+    /// Remembers what was tried with a block.
+    pub fn tried(&self, block: &mut Block, past: Past) {
+        block.past = past;
+        let mut inner = self.lock();
+        if let Some(known) = inner.memory.iter_mut().find(|known| known.sequence == block.sequence) {
+            known.past = past;
+        } else if let Err(error) = inner.spool.tried(block.sequence, past) {
+            self.metrics.spool_failed(&error, 0);
         }
     }
 
@@ -140,31 +163,41 @@ impl Queue {
     pub fn acknowledged(&self, block: &Block) {
         let mut inner = self.lock();
         inner.is_away = false;
-        block.charges.turn(block.fate, Fate::Stored);
-        self.forget(&mut inner, block);
+        self.end(&mut inner, block, Fate::Stored);
     }
 
-    /// The engine wants none of a block: it is set aside.
-    pub fn refused(&self, block: &Block) {
+    /// The engine takes none of a block, now or ever: those behind it shall not wait for that.
+    ///
+    /// One that it may have all the same, or may take another time, stays on disk for the next start.
+    pub fn set_aside(&self, block: &Block, why: Aside, reason: &str) {
         let mut inner = self.lock();
-        block.charges.turn(block.fate, Fate::DroppedByEngine);
-        inner.spool.keep_refused(block.id, &block.octets);
-        self.forget(&mut inner, block);
+        let outcome = match why {
+            Aside::Refused => {
+                inner.spool.keep_refused(block);
+                Ok(Fate::DroppedByEngine)
+            }
+            Aside::InDoubt | Aside::Memory => inner.spool.set_aside(block).map(|()| Fate::SetAside),
+        };
+        let records = block.charges.records();
+        self.metrics.block_set_aside(block.id, records, why, reason);
+        let fate = outcome.unwrap_or_else(|error| {
+            self.metrics.spool_failed(&error, records);
+            Fate::DroppedByEngine
+        });
+        self.end(&mut inner, block, fate);
     }
 
     /// The engine does not answer: what waits in memory goes to disk, where a crash of ours does not reach it.
     pub fn retreat(&self) {
-        let mut inner = self.lock();
-        inner.is_away = true;
-        while let Some(block) = inner.memory.front().cloned() {
-            if let Err(error) = inner.spool(&block) {
+        self.lock().is_away = true;
+        loop {
+            let Some(block) = self.lock().memory.front().cloned() else { break };
+            if let Err(error) = self.to_disk(&block) {
                 self.metrics.spool_failed(&error, 0);
                 break;
             }
-            inner.memory.pop_front();
-            inner.memory_octets -= block.octets.len();
         }
-        self.told(&inner);
+        self.told(&self.lock());
     }
 
     /// The end: what could not go to disk is lost.
@@ -198,12 +231,24 @@ impl Queue {
         inner.memory.is_empty() || inner.is_away || inner.spool.blocks() > 0
     }
 
-    fn forget(&self, inner: &mut Inner, block: &Block) {
-        if block.fate == Fate::Waiting {
-            // It was the first, and nobody else takes any away.
-            inner.memory.pop_front();
-            inner.memory_octets -= block.octets.len();
-        } else {
+    /// Writes a block to disk, and takes it out of memory if it was there.
+    fn to_disk(&self, block: &Block) -> Result<(), SpoolError> {
+        self.lock().spool.admits()?;
+        // To compress takes as long as the disk, and nobody waits for it.
+        let record = record::of(block)?;
+        let mut inner = self.lock();
+        inner.spool.append(block, record)?;
+        block.charges.turn(Fate::Waiting, Fate::Spooled);
+        inner.take_from_memory(block.sequence);
+        Ok(())
+    }
+
+    /// Takes a block away from wherever it waits.
+    fn end(&self, inner: &mut Inner, block: &Block, fate: Fate) {
+        if inner.take_from_memory(block.sequence) {
+            block.charges.turn(Fate::Waiting, fate);
+        } else if inner.spool.holds(block.sequence) {
+            block.charges.turn(Fate::Spooled, fate);
             self.remove(inner, block.sequence);
         }
         self.told(inner);
@@ -235,10 +280,14 @@ impl Inner {
         self.memory.push_back(block);
     }
 
-    fn spool(&mut self, block: &Block) -> Result<(), SpoolError> {
-        self.spool.append(block.sequence, block.id, &block.charges, &block.octets)?;
-        block.charges.turn(Fate::Waiting, Fate::Spooled);
-        Ok(())
+    /// Whether it was there; it is the first, but for one that overtakes another.
+    fn take_from_memory(&mut self, sequence: u64) -> bool {
+        let place = self.memory.iter().position(|block| block.sequence == sequence);
+        let Some(block) = place.and_then(|place| self.memory.remove(place)) else {
+            return false;
+        };
+        self.memory_octets -= block.octets.len();
+        true
     }
 
     fn held(&self) -> Held {

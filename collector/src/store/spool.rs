@@ -3,6 +3,9 @@
 //! What was written outlives a crash of the program; what the engine has acknowledged is marked where it lies, and a segment goes
 //! when all its records have gone. A record that is sent once more, since its mark was lost, is known to the engine by its id.
 
+mod aside;
+mod error;
+mod owner;
 pub mod record;
 pub mod segment;
 
@@ -15,92 +18,33 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use self::aside::Aside;
+pub use self::error::SpoolError;
+use self::owner::Owners;
 use self::record::Head;
-use self::segment::Found;
 use super::account::Charges;
 use super::config::{Fsync, Spool as Config};
+use super::folder::make_private;
+use super::queue::{Block, Past};
 use super::recovered::Recovered;
 
 /// A segment that is as long is appended to no more.
 const SEGMENT_OCTETS_MAX: u64 = 64 << 20;
 /// After a disk has failed, how long it is let alone.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Corrupt segments that are kept for a look at them.
-const CORRUPT_SEGMENTS_MAX: usize = 8;
-/// Blocks refused by the engine that are kept for a look at them.
-const REFUSED_BLOCKS_MAX: usize = 16;
+/// The part of the spool's octets that blocks set aside may have besides.
+const ASIDE_PART: u64 = 4;
 
-/// Why a block is not on disk.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolError {
-    /// `octets_max` is 0, or the folder cannot be made.
-    #[error("there is no spool")]
-    None,
-    /// At the bound on blocks.
-    #[error("the spool holds {0} blocks, and no more are allowed")]
-    BlocksMax(u64),
-    /// At the bound on octets.
-    #[error("the spool holds as many octets as are allowed: {0}")]
-    OctetsMax(u64),
-    /// The disk has no room.
-    #[error("the disk is full")]
-    DiskFull,
-    /// The disk is read-only, or the folder not ours to write.
-    #[error("the disk cannot be written: {0}")]
-    ReadOnly(io::Error),
-    /// The disk fails otherwise.
-    #[error("the disk fails: {0}")]
-    Io(io::Error),
-    /// The disk has failed a moment ago.
-    #[error("the disk has failed a moment ago")]
-    Paused,
-    /// The block is longer than a record can be.
-    #[error(transparent)]
-    TooLong(#[from] record::TooLong),
-}
-
-impl From<io::Error> for SpoolError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Self::ReadOnly(error),
-            _ => Self::Io(error),
-        }
-    }
-}
-
-impl SpoolError {
-    /// The condition's name, as a metric has it.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::BlocksMax(_) => "blocks_max",
-            Self::OctetsMax(_) => "octets_max",
-            Self::DiskFull => "disk_full",
-            Self::ReadOnly(_) => "read_only",
-            Self::Io(_) => "io",
-            Self::Paused => "paused",
-            Self::TooLong(_) => "too_long",
-        }
-    }
-}
-
-/// A block that waits on disk.
-#[derive(Clone, Debug)]
-pub struct Entry {
+/// A block that waits on disk: where it lies, and as much of it as must be known when it can be read no more.
+#[derive(Debug)]
+struct Entry {
     segment: u64,
-    found: Found,
-    /// Whose its records are.
-    pub charges: Charges,
-}
-
-impl Entry {
-    /// The block's id.
-    #[must_use]
-    pub fn id(&self) -> Uuid {
-        self.found.head.id
-    }
+    offset: u64,
+    id: Uuid,
+    rows: u64,
+    /// Where its shard's account stands among the owners.
+    sum: usize,
+    past: Past,
 }
 
 #[derive(Debug)]
@@ -120,11 +64,24 @@ pub struct Spool {
     segments: BTreeMap<u64, Segment>,
     /// The blocks that wait, by their sequence: the oldest goes first, wherever it lies.
     blocks: BTreeMap<u64, Entry>,
+    owners: Owners,
+    aside: Aside,
     /// The segment that is appended to.
     tail: Option<(u64, File)>,
     /// What was written and not yet made to survive a loss of power, and since when.
     unsynced_since: Option<Instant>,
     paused_until: Option<Instant>,
+    /// So many octets were there when a block found no room: until one of its segments goes there is none for the next either.
+    full_at: Option<u64>,
+}
+
+/// A block that cannot be read back.
+#[derive(Debug)]
+pub struct Lost {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose its records were, as far as that can be told.
+    pub charges: Charges,
 }
 
 /// What was found on disk.
@@ -153,11 +110,15 @@ impl Spool {
             config: config.clone(),
             segments: BTreeMap::new(),
             blocks: BTreeMap::new(),
+            owners: Owners::default(),
+            aside: Aside::new(folder),
             tail: None,
             unsynced_since: None,
             paused_until: None,
+            full_at: None,
         };
         let mut opened = Opened::default();
+        spool.aside.take_back(numbers(folder).last().map_or(0, |last| last + 1));
         for number in numbers(folder) {
             match File::open(spool.path(number)).and_then(|file| segment::scan(&file)) {
                 Ok(scan) => spool.take_up(number, scan, recovered, &mut opened),
@@ -184,22 +145,25 @@ impl Spool {
             segment.waiting += 1;
             opened.blocks += 1;
             opened.rows += found.head.rows();
-            let charges = recovered.charges(&found.head.exporters);
             let mut sequence = found.head.sequence;
             while self.blocks.contains_key(&sequence) {
                 sequence += 1;
             }
-            self.blocks.insert(sequence, Entry { segment: number, found, charges });
+            let sum = self.owners.learn(sequence, &recovered.charges(&found.head.exporters));
+            // Whether it was sent before nobody knows any more.
+            let past = Past { shards: found.head.shards, is_in_doubt: true };
+            let (id, rows) = (found.head.id, found.head.rows());
+            self.blocks.insert(sequence, Entry { segment: number, offset: found.offset, id, rows, sum, past });
         }
         self.segments.insert(number, segment);
         // What cannot be removed now is swept later on.
         drop(self.remove_if_done(number));
     }
 
-    /// The sequence of the oldest block.
+    /// The sequence of the oldest block from `sequence` on.
     #[must_use]
-    pub fn first(&self) -> Option<u64> {
-        self.blocks.keys().next().copied()
+    pub fn first_from(&self, sequence: u64) -> Option<u64> {
+        self.blocks.range(sequence..).next().map(|(first, _)| *first)
     }
 
     /// The sequence of the newest block.
@@ -208,10 +172,10 @@ impl Spool {
         self.blocks.keys().next_back().copied()
     }
 
-    /// A block's entry.
+    /// Whether a block waits here.
     #[must_use]
-    pub fn entry(&self, sequence: u64) -> Option<&Entry> {
-        self.blocks.get(&sequence)
+    pub fn holds(&self, sequence: u64) -> bool {
+        self.blocks.contains_key(&sequence)
     }
 
     /// Blocks that wait.
@@ -232,32 +196,20 @@ impl Spool {
         self.segments.len() as u64
     }
 
-    /// Writes a block.
+    /// Whether there is room for a block, as far as can be told before its record is made.
     ///
     /// # Errors
     ///
-    /// What keeps it from the disk; then nothing of it is there.
-    pub fn append(&mut self, sequence: u64, id: Uuid, charges: &Charges, block: &[u8]) -> Result<(), SpoolError> {
-        self.check_bounds()?;
-        let exporters = charges.exporters.iter().map(|charge| (charge.account.exporter(), charge.records)).collect();
-        let (head, record) = record::record(id, sequence, exporters, block)?;
-        if self.octets().saturating_add(record.len() as u64) > self.config.octets_max {
-            return Err(SpoolError::OctetsMax(self.config.octets_max));
-        }
-        if let Err(error) = self.write(sequence, head, record, charges) {
-            self.paused_until = Some(Instant::now() + PAUSE);
-            return Err(error.into());
-        }
-        self.paused_until = None;
-        Ok(())
-    }
-
-    fn check_bounds(&self) -> Result<(), SpoolError> {
+    /// What keeps any block from the disk.
+    pub fn admits(&self) -> Result<(), SpoolError> {
         if self.config.octets_max == 0 {
             return Err(SpoolError::None);
         }
         if self.blocks() >= self.config.blocks_max {
             return Err(SpoolError::BlocksMax(self.config.blocks_max));
+        }
+        if self.full_at.is_some_and(|octets| self.octets() >= octets) {
+            return Err(SpoolError::OctetsMax(self.config.octets_max));
         }
         if self.paused_until.is_some_and(|until| Instant::now() < until) {
             return Err(SpoolError::Paused);
@@ -265,7 +217,27 @@ impl Spool {
         Ok(())
     }
 
-    fn write(&mut self, sequence: u64, mut head: Head, mut record: Vec<u8>, charges: &Charges) -> io::Result<()> {
+    /// Writes the record of a block ([`record::of`]).
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from the disk; then nothing of it is there.
+    pub fn append(&mut self, block: &Block, (head, record): (Head, Vec<u8>)) -> Result<(), SpoolError> {
+        self.admits()?;
+        if self.octets().saturating_add(record.len() as u64) > self.config.octets_max {
+            self.full_at = Some(self.octets());
+            return Err(SpoolError::OctetsMax(self.config.octets_max));
+        }
+        self.full_at = None;
+        if let Err(error) = self.write(block, head, record) {
+            self.paused_until = Some(Instant::now() + PAUSE);
+            return Err(error.into());
+        }
+        self.paused_until = None;
+        Ok(())
+    }
+
+    fn write(&mut self, block: &Block, mut head: Head, mut record: Vec<u8>) -> io::Result<()> {
         let is_full = |(number, _): &(u64, File)| self.segments.get(number).is_none_or(|segment| segment.octets >= SEGMENT_OCTETS_MAX);
         if self.tail.as_ref().is_none_or(is_full) {
             self.begin_segment()?;
@@ -285,12 +257,14 @@ impl Spool {
             drop(file.set_len(segment.octets));
             return Err(error);
         }
-        let found = Found { offset: segment.octets, head };
+        let offset = segment.octets;
         segment.octets += record.len() as u64;
-        segment.rows += found.head.rows();
+        segment.rows += head.rows();
         segment.waiting += 1;
         self.unsynced_since.get_or_insert_with(Instant::now);
-        self.blocks.insert(sequence, Entry { segment: number, found, charges: charges.clone() });
+        let sum = self.owners.learn(block.sequence, &block.charges);
+        let (id, rows, past) = (block.id, head.rows(), block.past);
+        self.blocks.insert(block.sequence, Entry { segment: number, offset, id, rows, sum, past });
         Ok(())
     }
 
@@ -300,17 +274,15 @@ impl Spool {
         {
             file.sync_data()?;
         }
-        fs::create_dir_all(&self.folder)?;
+        make_private(&self.folder)?;
         let number =
             self.segments.keys().next_back().map_or(0, |last| last + 1).max(numbers(&self.folder).last().map_or(0, |last| last + 1));
         let path = self.path(number);
         let file = File::options().write(true).create_new(true).open(&path)?;
-        if let Err(error) = file.write_all_at(&segment::HEADER, 0) {
+        let sync_folder = || if self.config.fsync == Fsync::Never { Ok(()) } else { File::open(&self.folder)?.sync_all() };
+        if let Err(error) = file.write_all_at(&segment::HEADER, 0).and_then(|()| sync_folder()) {
             drop(fs::remove_file(&path));
             return Err(error);
-        }
-        if self.config.fsync != Fsync::Never {
-            File::open(&self.folder)?.sync_all()?;
         }
         let octets = segment::HEADER.len() as u64;
         self.tail = Some((number, file));
@@ -342,20 +314,57 @@ impl Spool {
         }
     }
 
-    /// The block of an entry; `None` if it is not as it was written.
+    /// A block that waits here; without its octets if it is not as it was written.
     ///
     /// # Errors
     ///
     /// What the disk says.
-    pub fn read(&mut self, entry: &Entry) -> Result<Option<Vec<u8>>, SpoolError> {
+    pub fn read(&mut self, sequence: u64) -> Result<Result<Block, Lost>, SpoolError> {
+        let Some(entry) = self.blocks.get(&sequence) else {
+            return Err(SpoolError::None);
+        };
         let file = File::open(self.path(entry.segment))?;
-        let block = segment::read(&file, &entry.found)?;
-        if block.is_none()
-            && let Some(segment) = self.segments.get_mut(&entry.segment)
-        {
+        let found = segment::read(&file, entry.offset)?.filter(|(head, _)| head.id == entry.id);
+        let (id, past, rows) = (entry.id, entry.past, entry.rows);
+        let (charges, octets) = match found {
+            Some((head, octets)) => (self.owners.charges(sequence, entry.sum, &head.exporters), octets),
+            None => (self.owners.unknown(entry.sum, rows), None),
+        };
+        if let Some(octets) = octets {
+            return Ok(Ok(Block { id, sequence, octets: octets.into(), charges, past }));
+        }
+        if let Some(segment) = self.segments.get_mut(&entry.segment) {
             segment.is_corrupt = true;
         }
-        Ok(block)
+        Ok(Err(Lost { id, charges }))
+    }
+
+    /// A block that the disk does not give.
+    pub fn give_up(&mut self, sequence: u64) -> Option<Lost> {
+        let entry = self.blocks.get(&sequence)?;
+        Some(Lost { id: entry.id, charges: self.owners.unknown(entry.sum, entry.rows) })
+    }
+
+    /// Remembers what was tried with a block; to how many shards it was first sent, beyond the end of the program.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub fn tried(&mut self, sequence: u64, past: Past) -> Result<(), SpoolError> {
+        let Some(entry) = self.blocks.get_mut(&sequence) else {
+            return Ok(());
+        };
+        let before = std::mem::replace(&mut entry.past, past);
+        if before.shards == past.shards {
+            return Ok(());
+        }
+        let (segment, at) = (entry.segment, entry.offset + record::STATE_AT);
+        let file = File::options().write(true).open(self.path(segment))?;
+        file.write_all_at(&past.shards.to_le_bytes(), at)?;
+        if self.config.fsync == Fsync::Block {
+            file.sync_data()?;
+        }
+        Ok(())
     }
 
     /// Forgets a block that has found its end, and removes its segment if that was its last.
@@ -367,6 +376,9 @@ impl Spool {
         let Some(entry) = self.blocks.remove(&sequence) else {
             return Ok(());
         };
+        if self.blocks.is_empty() {
+            self.owners.settle();
+        }
         let path = self.path(entry.segment);
         let is_last = self.segments.get_mut(&entry.segment).is_some_and(|segment| {
             segment.waiting = segment.waiting.saturating_sub(1);
@@ -375,7 +387,7 @@ impl Spool {
         if is_last {
             return Ok(self.remove_if_done(entry.segment)?);
         }
-        Ok(File::options().write(true).open(path)?.write_all_at(&record::DONE, entry.found.offset + record::STATE_AT)?)
+        Ok(File::options().write(true).open(path)?.write_all_at(&record::DONE, entry.offset + record::STATE_AT)?)
     }
 
     /// Removes a segment in which nothing waits, or sets it aside if it is corrupt.
@@ -386,12 +398,13 @@ impl Spool {
         self.tail.take_if(|(tail, _)| *tail == number);
         let path = self.path(number);
         if segment.is_corrupt {
-            self.set_aside("corrupt", CORRUPT_SEGMENTS_MAX, |to| fs::rename(&path, to.join(name(number))));
+            self.aside.keep_corrupt(&path);
         }
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => self.segments.remove(&number),
         };
+        self.full_at = None;
         Ok(())
     }
 
@@ -402,18 +415,20 @@ impl Spool {
         done.into_iter().for_each(|number| drop(self.remove_if_done(number)));
     }
 
-    /// Keeps a block that the engine wants not, for a look at it; at most so many.
-    pub fn keep_refused(&self, id: Uuid, block: &[u8]) {
-        self.set_aside("refused", REFUSED_BLOCKS_MAX, |to| fs::write(to.join(format!("{id}.native")), block));
+    /// Keeps a block that the engine refuses for good, for a look at it; at most so many.
+    pub fn keep_refused(&self, block: &Block) {
+        self.aside.keep_refused(block.id, &block.octets);
     }
 
-    /// Does something in a folder beside the segments, unless it holds `files_max` or cannot be written.
-    fn set_aside(&self, folder: &str, files_max: usize, act: impl FnOnce(&Path) -> io::Result<()>) {
-        let folder = self.folder.join(folder);
-        if fs::create_dir_all(&folder).is_ok() && fs::read_dir(&folder).is_ok_and(|entries| entries.count() < files_max) {
-            // It has been counted: what is kept is for the curious.
-            drop(act(&folder));
-        }
+    /// Sets a block aside until the next start, when it is taken up like any other.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from the disk.
+    pub fn set_aside(&self, block: &Block) -> Result<(), SpoolError> {
+        let octets_max = self.config.octets_max / ASIDE_PART;
+        let (head, record) = record::of(block)?;
+        Ok(self.aside.put(&head, record, octets_max, self.config.fsync != Fsync::Never)?)
     }
 
     fn path(&self, number: u64) -> PathBuf {

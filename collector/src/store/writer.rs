@@ -1,6 +1,7 @@
 //! The store's threads: one makes blocks of what the shards hand over, one inserts them.
 
 mod flows;
+mod inserter;
 
 use std::io;
 use std::path::Path;
@@ -16,26 +17,19 @@ use tokio::sync::watch;
 
 use super::config::Config;
 use super::handover::{Handover, Intake, Quiet, handovers};
-use super::insert::{Failure, Insert, insert};
+use super::insert::Insert;
 use super::link::Link;
 use super::metrics::Metrics;
-use super::queue::{Block, Next, Queue};
+use super::queue::Queue;
 use super::recovered::Recovered;
 use super::spool::Spool;
 use crate::shard::ROWS_COUNTED_MAX;
 
 pub use self::flows::{Flows, LateInterfaces};
+use self::inserter::{Inserter, Patience};
 
 /// How often what is written is looked after.
 const TICK: Duration = Duration::from_millis(250);
-/// The pauses after a failure, each twice the one before.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// After so many refusals in a row a block is set aside.
-const REFUSALS_MAX: u32 = 3;
-/// How long a stop waits for the engine to take what is in memory; what it has not taken by then goes to disk.
-const STOP_WAIT: Duration = Duration::from_secs(5);
-
 /// Makes the octets that the engine reads of a batch.
 pub trait Encode: Send {
     /// A block in the format of the insert.
@@ -94,13 +88,25 @@ impl Store {
         encode: Box<dyn Encode>,
         statement: LateInsert,
     ) -> io::Result<(Self, Vec<Handover>)> {
+        Self::start_patient(config, folder, shards, link, encode, statement, Patience::default())
+    }
+
+    fn start_patient(
+        config: &Config,
+        folder: &Path,
+        shards: usize,
+        link: Link,
+        encode: Box<dyn Encode>,
+        statement: LateInsert,
+        patience: Patience,
+    ) -> io::Result<(Self, Vec<Handover>)> {
         let status = Status { metrics: Arc::default(), recovered: Arc::default() };
         let (spool, opened) = Spool::open(folder, &config.spool, &status.recovered);
         status.metrics.opened(&opened);
         let queue = Arc::new(Queue::new(config, spool, Arc::clone(&status.metrics)));
         let (handovers, intake) = handovers(config, shards, ROWS_COUNTED_MAX);
         let (closed, closes) = watch::channel(false);
-        let inserter = Inserter { queue: Arc::clone(&queue), link, statement, metrics: Arc::clone(&status.metrics), closes };
+        let inserter = Inserter::new(Arc::clone(&queue), link, statement, Arc::clone(&status.metrics), closes, patience);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let inserter = Builder::new().name("weir-store-send".to_owned()).spawn(move || runtime.block_on(inserter.run()))?;
         let metrics = Arc::clone(&status.metrics);
@@ -153,97 +159,6 @@ fn make_blocks(intake: &Intake, mut encode: Box<dyn Encode>, queue: &Queue, metr
             queue.tick();
             ticked = Instant::now();
         }
-    }
-}
-
-struct Inserter {
-    queue: Arc<Queue>,
-    link: Link,
-    statement: LateInsert,
-    metrics: Arc<Metrics>,
-    closes: watch::Receiver<bool>,
-}
-
-impl Inserter {
-    /// Inserts block by block, in order, until the store closes and nothing more can be done.
-    async fn run(mut self) {
-        let (mut pause, mut refusals) = (PAUSE_MIN, 0);
-        while !(self.is_closing() && self.queue.may_close()) {
-            let block = match self.queue.next() {
-                Next::Insert(block) => block,
-                Next::Nothing => {
-                    tokio::select! {
-                        () = self.queue.arrived.notified() => {}
-                        _ = self.closes.wait_for(|closes| *closes) => {}
-                    }
-                    continue;
-                }
-                Next::Later => {
-                    self.rest(PAUSE_MAX).await;
-                    continue;
-                }
-            };
-            match self.insert(&block).await {
-                Ok(()) => {
-                    self.queue.acknowledged(&block);
-                    (pause, refusals) = (PAUSE_MIN, 0);
-                    continue;
-                }
-                Err(Failure::Refused(reason)) if refusals + 1 >= REFUSALS_MAX => {
-                    self.metrics.block_refused(block.id, block.charges.records(), &reason);
-                    self.queue.refused(&block);
-                    refusals = 0;
-                    continue;
-                }
-                Err(Failure::Refused(reason)) => {
-                    refusals += 1;
-                    self.metrics.insert_failed("refused", &reason);
-                }
-                Err(Failure::Later { name, reason }) => {
-                    self.metrics.insert_failed(name, &reason);
-                    self.queue.retreat();
-                }
-            }
-            block.charges.retried();
-            self.rest(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
-        self.queue.close();
-    }
-
-    async fn insert(&self, block: &Block) -> Result<(), Failure> {
-        let client = self.link.client().map_err(|away| Failure::Later { name: "away", reason: away.to_string() })?;
-        let Some(statement) = self.statement.get() else {
-            return Err(Failure::Later { name: "away", reason: "the engine has not said how blocks are inserted".to_owned() });
-        };
-        let began = Instant::now();
-        let mut closes = self.closes.clone();
-        let patience = async {
-            drop(closes.wait_for(|closes| *closes).await);
-            tokio::time::sleep(STOP_WAIT).await;
-        };
-        tokio::select! {
-            done = insert(&client, statement, block) => done?,
-            () = patience => return Err(Failure::Later { name: "stop", reason: "the engine did not answer before the stop".to_owned() }),
-        }
-        self.metrics.inserted(began.elapsed());
-        Ok(())
-    }
-
-    /// Waits, but for no stop.
-    async fn rest(&mut self, pause: Duration) {
-        if self.is_closing() {
-            return;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            _ = self.closes.wait_for(|closes| *closes) => {}
-        }
-    }
-
-    fn is_closing(&self) -> bool {
-        // A sender that is gone has panicked, which closes as well.
-        *self.closes.borrow() || self.closes.has_changed().is_err()
     }
 }
 

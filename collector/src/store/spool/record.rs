@@ -1,12 +1,14 @@
 //! A block on disk: a head with its counts, each of both parts with its checksum.
 //!
-//! All numbers are little-endian. The head: magic (8 octets), state (4; not in the checksum, so that it can be overwritten where it
-//! lies), CRC-32 of the rest of the head (4), id (16), sequence (8), rows before it in the segment (8), rows (4), exporters (4), octets
+//! All numbers are little-endian. The head: magic (8 octets), state (4; `DONE`, or the shards of the cluster that it was first sent to, 0
+//! before that; not in the checksum, so that it can be overwritten where it lies), CRC-32 of the rest of the head (4), id (16), sequence (8), rows before it in the segment (8), rows (4), exporters (4), octets
 //! of the block (4), octets of it compressed (4), CRC-32 of those (4); then 20 octets an exporter: address (16), rows (4). The block,
 //! compressed (LZ4), follows.
 
 use schemas::net::Address;
 use uuid::Uuid;
+
+use crate::store::queue::Block;
 
 /// How every record begins.
 pub const MAGIC: [u8; 8] = *b"WeirBlk1";
@@ -21,6 +23,8 @@ pub const DONE: [u8; 4] = *b"DONE";
 
 /// More exporters than that are in no block: each has at least a row.
 const EXPORTERS_MAX: u32 = 1 << 22;
+/// A cluster has no more shards.
+const SHARDS_MAX: u32 = 1 << 16;
 /// No block is longer.
 const OCTETS_MAX: u32 = 1 << 30;
 
@@ -43,6 +47,8 @@ pub struct Head {
     pub payload_crc: u32,
     /// Whether the engine has acknowledged it.
     pub is_done: bool,
+    /// The shards of the cluster when it was first sent there; 0 before that, and where there is no cluster.
+    pub shards: u32,
 }
 
 /// A record cannot be made of a block.
@@ -70,7 +76,18 @@ impl Head {
     }
 }
 
-/// The record of a block, and its head.
+/// The record of a block of the queue, and its head.
+///
+/// # Errors
+///
+/// [`TooLong`] for more than a gigaoctet.
+pub fn of(block: &Block) -> Result<(Head, Vec<u8>), TooLong> {
+    let exporters = block.charges.exporters.iter().map(|charge| (charge.account.exporter(), charge.records)).collect();
+    let (head, record) = record(block.id, block.sequence, exporters, &block.octets)?;
+    Ok((Head { shards: block.past.shards, ..head }, record))
+}
+
+/// A record, and its head.
 ///
 /// # Errors
 ///
@@ -85,7 +102,7 @@ pub fn record(id: Uuid, sequence: u64, exporters: Vec<(Address, u32)>, block: &[
     let payload_crc = crc32fast::hash(payload.get(..payload_octets).unwrap_or_default());
     record.truncate(head_octets + payload_octets);
     let payload_octets = u32::try_from(payload_octets).map_err(|_| TooLong(block.len()))?;
-    let head = Head { id, sequence, rows_before: 0, exporters, octets, payload_octets, payload_crc, is_done: false };
+    let head = Head { id, sequence, rows_before: 0, exporters, octets, payload_octets, payload_crc, is_done: false, shards: 0 };
     Ok((head, record))
 }
 
@@ -93,7 +110,8 @@ pub fn record(id: Uuid, sequence: u64, exporters: Vec<(Address, u32)>, block: &[
 pub fn seal(head: &Head, record: &mut [u8]) {
     let mut octets = Vec::with_capacity(FIXED_OCTETS + head.exporters.len() * EXPORTER_OCTETS);
     octets.extend_from_slice(&MAGIC);
-    octets.extend_from_slice(&[0; 8]);
+    octets.extend_from_slice(&head.shards.to_le_bytes());
+    octets.extend_from_slice(&[0; 4]);
     octets.extend_from_slice(head.id.as_bytes());
     octets.extend_from_slice(&head.sequence.to_le_bytes());
     octets.extend_from_slice(&head.rows_before.to_le_bytes());
@@ -143,6 +161,7 @@ pub fn head(octets: &[u8]) -> Option<Head> {
         payload_octets: number(octets, 60)?,
         payload_crc: number(octets, 64)?,
         is_done: octets.get(8..12)? == DONE,
+        shards: number(octets, 8).filter(|shards| *shards <= SHARDS_MAX).unwrap_or(0),
     };
     // LZ4 makes no more than 255 octets of one.
     let octets_max = u64::from(head.payload_octets) * 255 + 255;

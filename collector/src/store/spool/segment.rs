@@ -173,13 +173,21 @@ fn next_magic(source: &(impl Source + ?Sized), from: u64, end: u64) -> io::Resul
     Ok(None)
 }
 
-/// The block of a record; `None` if it is not as it was written.
+/// The record that begins at an offset, if there is a sound head; without its block if that is not as it was written.
 ///
 /// # Errors
 ///
 /// What the system says.
-pub fn read(source: &(impl Source + ?Sized), found: &Found) -> io::Result<Option<Vec<u8>>> {
-    let mut payload = vec![0; usize::try_from(found.head.payload_octets).unwrap_or(usize::MAX)];
-    let read = source.read_at(&mut payload, found.offset + found.head.head_octets())?;
-    Ok(if read == payload.len() { record::block(&found.head, &payload) } else { None })
+pub fn read(source: &(impl Source + ?Sized), offset: u64) -> io::Result<Option<(Head, Option<Vec<u8>>)>> {
+    let end = source.octets()?;
+    let Some(head) = head_at(source, offset, end)? else {
+        return Ok(None);
+    };
+    if offset + head.record_octets() > end {
+        return Ok(Some((head, None)));
+    }
+    let mut payload = vec![0; usize::try_from(head.payload_octets).unwrap_or(usize::MAX)];
+    let read = source.read_at(&mut payload, offset + head.head_octets())?;
+    let block = if read == payload.len() { record::block(&head, &payload) } else { None };
+    Ok(Some((head, block)))
 }

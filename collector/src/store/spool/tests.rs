@@ -1,12 +1,10 @@
 //! A spool in a folder of its own: what comes back after an end, a cut, a flipped bit.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 use schemas::ledger::StoreLedger;
 use schemas::net::Address;
 
-use super::super::account::{Account, Charge};
+use super::super::account::{Account, Charge, Fate};
 use super::*;
 
 /// A folder that goes with its handle.
@@ -47,13 +45,22 @@ fn block(number: u64) -> Vec<u8> {
     (0..1_000 + number * 100).flat_map(|octet| [u8::try_from(octet % 251).unwrap(), u8::try_from(number).unwrap()]).collect()
 }
 
+/// Block `number` of `exporters`, as the queue has it.
+fn queued(number: u64, exporters: u32) -> Block {
+    Block { id: Uuid::new_v4(), sequence: number, octets: block(number).into(), charges: charges(exporters), past: Past::default() }
+}
+
+fn append(spool: &mut Spool, block: &Block) -> Result<(), SpoolError> {
+    spool.append(block, record::of(block)?)
+}
+
 /// A spool that blocks 0 and on were written to.
 fn written(folder: &Folder, blocks: u64) -> Vec<Uuid> {
     let (mut spool, _, _) = folder.open(&Config::default());
     let append = |number| {
-        let id = Uuid::new_v4();
-        spool.append(number, id, &charges(2), &block(number)).unwrap();
-        id
+        let block = queued(number, 2);
+        append(&mut spool, &block).unwrap();
+        block.id
     };
     (0..blocks).map(append).collect()
 }
@@ -61,14 +68,13 @@ fn written(folder: &Folder, blocks: u64) -> Vec<Uuid> {
 /// Reads and removes everything: the blocks' sequences, and how many could not be read back.
 fn drain(spool: &mut Spool) -> (Vec<u64>, u64) {
     let (mut sequences, mut corrupt) = (Vec::new(), 0);
-    while let Some(sequence) = spool.first() {
-        let entry = spool.entry(sequence).unwrap().clone();
-        match spool.read(&entry).unwrap() {
-            Some(octets) => {
-                assert_eq!(octets, block(sequence), "what is read back is what was written");
+    while let Some(sequence) = spool.first_from(0) {
+        match spool.read(sequence).unwrap() {
+            Ok(read) => {
+                assert_eq!(read.octets, block(sequence), "what is read back is what was written");
                 sequences.push(sequence);
             }
-            None => corrupt += 1,
+            Err(_) => corrupt += 1,
         }
         spool.remove(sequence).unwrap();
     }
@@ -81,7 +87,7 @@ fn what_was_written_is_there_after_a_crash_in_order_and_with_its_counts() {
     let ids = written(&folder, 3);
     let (mut spool, opened, recovered) = folder.open(&Config::default());
     assert_eq!((opened.blocks, opened.rows, opened.segments_corrupt), (3, 60, 0));
-    assert_eq!(spool.entry(0).unwrap().id(), ids[0]);
+    assert_eq!(spool.read(0).unwrap().unwrap().id, ids[0]);
     let expected = StoreLedger { records_recovered: 30, records_spooled: 30, ..StoreLedger::default() };
     assert_eq!(recovered.exporter(Address::from_v4(1)), expected);
     assert_eq!(recovered.sum().imbalance(0), 0);
@@ -99,7 +105,7 @@ fn what_the_engine_has_acknowledged_does_not_come_back() {
     let (mut spool, opened, _) = folder.open(&Config::default());
     assert_eq!(opened.blocks, 2);
     // What is new goes behind what is old.
-    spool.append(3, Uuid::new_v4(), &charges(1), &block(3)).unwrap();
+    append(&mut spool, &queued(3, 1)).unwrap();
     assert_eq!((spool.segments(), drain(&mut spool)), (2, (vec![1, 2, 3], 0)));
 }
 
@@ -107,13 +113,41 @@ fn what_the_engine_has_acknowledged_does_not_come_back() {
 fn a_block_over_a_bound_is_refused_by_name() {
     let folder = Folder::new();
     let (mut spool, _, _) = folder.open(&Config { blocks_max: 1, ..Config::default() });
-    let mut append = |number| spool.append(number, Uuid::new_v4(), &charges(1), &block(number)).map_err(|error| error.name());
-    assert_eq!((append(0), append(1)), (Ok(()), Err("blocks_max")));
+    let refusal = |spool: &mut Spool, number| append(spool, &queued(number, 1)).map_err(|error| error.name());
+    assert_eq!((refusal(&mut spool, 0), refusal(&mut spool, 1)), (Ok(()), Err("blocks_max")));
     let (mut spool, _, _) = folder.open(&Config { octets_max: 300, ..Config::default() });
-    let error = spool.append(1, Uuid::new_v4(), &charges(1), &block(1)).unwrap_err();
-    assert_eq!(error.name(), "octets_max");
+    assert_eq!(refusal(&mut spool, 1), Err("octets_max"));
+    // It is known before the next is compressed, and until something goes.
+    assert_eq!(spool.admits().map_err(|error| error.name()), Err("octets_max"));
+    spool.remove(0).unwrap();
+    assert!(spool.admits().is_ok());
     let (mut spool, _, _) = folder.open(&Config { octets_max: 0, ..Config::default() });
-    assert_eq!(spool.append(1, Uuid::new_v4(), &charges(1), &block(1)).unwrap_err().name(), "none");
+    assert_eq!(refusal(&mut spool, 1), Err("none"));
+}
+
+#[test]
+fn a_block_that_is_set_aside_is_taken_up_by_the_next_start() {
+    let folder = Folder::new();
+    let (mut spool, _, _) = folder.open(&Config::default());
+    let [kept, sent] = [0, 1].map(|number| queued(number, 2));
+    append(&mut spool, &kept).unwrap();
+    spool.set_aside(&sent).unwrap();
+    assert_eq!(spool.blocks(), 1, "it does not come back while the program runs");
+    fs::write(folder.0.join("set_aside").join("torn.new"), "half a block").unwrap();
+    let (mut spool, opened, recovered) = folder.open(&Config::default());
+    assert_eq!((opened.blocks, opened.rows_corrupt, recovered.sum().records_recovered), (2, 0, 40));
+    assert_eq!(spool.read(1).unwrap().unwrap().id, sent.id);
+    assert_eq!(drain(&mut spool), (vec![0, 1], 0));
+    assert_eq!(fs::read_dir(folder.0.join("set_aside")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_set_aside_has_a_bound() {
+    let folder = Folder::new();
+    let (spool, _, _) = folder.open(&Config { octets_max: 4_000, ..Config::default() });
+    let set_aside = |number| spool.set_aside(&queued(number, 1)).map_err(|error| error.name());
+    // A record of some 700 octets, of which a quarter of 4,000 holds one.
+    assert_eq!((set_aside(0), set_aside(1)), (Ok(()), Err("disk_full")));
 }
 
 #[test]
@@ -121,8 +155,8 @@ fn a_folder_that_cannot_be_made_is_named_and_then_let_alone_for_a_while() {
     let folder = Folder::new();
     fs::write(folder.0.join("file"), "").unwrap();
     let (mut spool, _) = Spool::open(&folder.0.join("file/spool"), &Config::default(), &Recovered::default());
-    let mut append = || spool.append(0, Uuid::new_v4(), &charges(1), &block(0)).unwrap_err().name();
-    assert_eq!((append(), append()), ("io", "paused"));
+    let mut refusal = || append(&mut spool, &queued(0, 1)).unwrap_err().name();
+    assert_eq!((refusal(), refusal()), ("io", "paused"));
 }
 
 #[test]
@@ -186,7 +220,9 @@ proptest! {
             prop_assert!(last < Some(found.head.sequence), "the order is kept");
             last = Some(found.head.sequence);
             rows += found.head.rows();
-            if let Some(read) = segment::read(octets.as_slice(), found).unwrap() {
+            let (head, read) = segment::read(octets.as_slice(), found.offset).unwrap().unwrap();
+            prop_assert_eq!(&head, &found.head);
+            if let Some(read) = read {
                 prop_assert_eq!(read, block(found.head.sequence));
             }
         }
@@ -201,10 +237,30 @@ proptest! {
 fn accounts_follow_what_is_recovered() {
     let folder = Folder::new();
     written(&folder, 1);
-    let (spool, _, recovered) = folder.open(&Config::default());
-    let charges = spool.entry(0).unwrap().charges.clone();
-    charges.turn(super::super::account::Fate::Spooled, super::super::account::Fate::Stored);
+    let (mut spool, _, recovered) = folder.open(&Config::default());
+    let charges = spool.read(0).unwrap().unwrap().charges;
+    charges.turn(Fate::Spooled, Fate::Stored);
     let ledger = recovered.exporter(Address::from_v4(0));
     assert_eq!((ledger.records_recovered, ledger.records_stored, ledger.records_spooled), (10, 10, 0));
-    assert_eq!(Arc::strong_count(&charges.sum), 3);
+}
+
+#[test]
+fn a_head_that_is_damaged_while_the_program_runs_is_counted_by_exporter_when_nothing_waits() {
+    let folder = Folder::new();
+    written(&folder, 2);
+    let (mut spool, _, recovered) = folder.open(&Config::default());
+    let mut octets = fs::read(folder.segment()).unwrap();
+    // An exporter of the first head.
+    octets[segment::HEADER.len() + record::FIXED_OCTETS] ^= 1;
+    fs::write(folder.segment(), octets).unwrap();
+    let lost = spool.read(0).unwrap().unwrap_err();
+    lost.charges.turn(Fate::Spooled, Fate::DroppedCorrupt);
+    spool.remove(0).unwrap();
+    assert_eq!((recovered.sum().records_dropped_corrupt, recovered.sum().records_spooled), (20, 20));
+    assert_eq!(recovered.exporter(Address::from_v4(1)).records_spooled, 20, "whose they were is not known yet");
+    spool.read(1).unwrap().unwrap().charges.turn(Fate::Spooled, Fate::Stored);
+    spool.remove(1).unwrap();
+    for ledger in [recovered.exporter(Address::from_v4(0)), recovered.exporter(Address::from_v4(1))] {
+        assert_eq!((ledger.records_stored, ledger.records_dropped_corrupt, ledger.imbalance(0)), (10, 10, 0));
+    }
 }

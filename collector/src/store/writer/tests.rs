@@ -28,6 +28,10 @@ enum Mood {
     Well,
     /// 500 with a code by which the moment is wrong.
     OutOfMemory,
+    /// The same, but for one block only: that which begins with this port.
+    OutOfMemoryFor(u16),
+    /// It says nothing until its mood changes.
+    Mute,
     /// It stores the block and then fails to say so.
     Forgetful,
     /// 400 with a code by which the block is wrong.
@@ -88,15 +92,22 @@ async fn insert_of(
     Query(parameters): Query<HashMap<String, String>>,
     body: bytes::Bytes,
 ) -> (StatusCode, &'static str) {
+    engine.tables().requests += 1;
+    while engine.tables().mood == Mood::Mute {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let mut tables = engine.tables();
-    tables.requests += 1;
     let id = parameters["insert_deduplication_token"].clone();
-    let mood = tables.mood;
+    let mood = match tables.mood {
+        Mood::OutOfMemoryFor(port) if body.starts_with(&port.to_le_bytes()) => Mood::OutOfMemory,
+        Mood::OutOfMemoryFor(_) => Mood::Well,
+        mood => mood,
+    };
     if matches!(mood, Mood::Well | Mood::Forgetful) && !tables.blocks.iter().any(|(known, _)| *known == id) {
         tables.blocks.push((id, body.to_vec()));
     }
     match mood {
-        Mood::Well => (StatusCode::OK, ""),
+        Mood::Well | Mood::Mute | Mood::OutOfMemoryFor(_) => (StatusCode::OK, ""),
         Mood::OutOfMemory => (StatusCode::INTERNAL_SERVER_ERROR, "Code: 241. DB::Exception: memory limit exceeded"),
         Mood::Forgetful => (StatusCode::BAD_GATEWAY, "the connection was lost"),
         Mood::Strict => (StatusCode::BAD_REQUEST, "Code: 16. DB::Exception: no such column"),
@@ -123,8 +134,13 @@ struct Shard {
 
 impl Shard {
     fn start(folder: &Folder, config: &Config, link: &Link) -> Self {
+        Self::start_patient(folder, config, link, Patience::default())
+    }
+
+    fn start_patient(folder: &Folder, config: &Config, link: &Link, patience: Patience) -> Self {
         let statement = Insert { statement: "INSERT INTO flows FORMAT Native".to_owned(), settings: Vec::new(), shards: 0 };
-        let (store, mut handovers) = Store::start(config, &folder.0, 1, link.clone(), Box::new(Ports), Arc::new(statement.into())).unwrap();
+        let (store, mut handovers) =
+            Store::start_patient(config, &folder.0, 1, link.clone(), Box::new(Ports), Arc::new(statement.into()), patience).unwrap();
         let mut exporters = Exporters::new(PrefixSet::default(), 10);
         exporters.admit(EXPORTER, Timestamp(0)).unwrap();
         Self { store: Some(store), handover: handovers.pop(), exporters, first: 0, sent: 0 }
@@ -300,6 +316,84 @@ fn a_block_that_the_engine_refuses_is_set_aside_and_those_behind_it_are_stored()
     assert_eq!(engine.rows(), (10..20).collect::<Vec<_>>());
     let kept: Vec<_> = fs::read_dir(folder.0.join("refused")).unwrap().collect();
     assert_eq!(kept.len(), 1);
+    shard.stop();
+}
+
+/// It may have stored the block and lost the answer: who says now that the records are gone may be wrong.
+#[test]
+fn a_block_that_is_refused_after_an_attempt_without_an_answer_is_not_counted_as_lost() {
+    let ((engine, link), folder) = (Engine::start(), Folder::new());
+    engine.set(Mood::Forgetful);
+    let mut shard = Shard::start(&folder, &Config::default(), &link);
+    shard.send(1);
+    shard.wait_for(|ledger| ledger.blocks_retried >= 1);
+    engine.set(Mood::Strict);
+    let ledger = shard.wait_for(|ledger| ledger.records_set_aside == 10);
+    assert_eq!((ledger.records_dropped_by_engine, ledger.records_spooled), (0, 0));
+    shard.stop();
+    // The next start asks again, and the engine has it once.
+    engine.set(Mood::Well);
+    let mut next = Shard::start(&folder, &Config::default(), &link);
+    let status = next.store.as_ref().unwrap().status().clone();
+    wait(|| status.recovered().records_stored == 10);
+    assert!(has_all(&engine, 10));
+    next.stop();
+}
+
+const HASTY: Patience = Patience {
+    late: Duration::from_millis(20),
+    late_max: Duration::from_millis(20),
+    memory: Duration::from_millis(300),
+    stop: Duration::from_secs(5),
+};
+
+#[test]
+fn a_block_that_the_engine_has_no_memory_for_waits_for_the_next_start_and_those_behind_it_do_not_wait() {
+    let ((engine, link), folder) = (Engine::start(), Folder::new());
+    engine.set(Mood::OutOfMemoryFor(10));
+    let mut shard = Shard::start_patient(&folder, &Config::default(), &link, HASTY);
+    shard.send(4);
+    let ledger = shard.wait_for(|ledger| ledger.records_stored == 30 && ledger.records_set_aside == 10);
+    assert_eq!((ledger.records_dropped_by_engine, ledger.records_spooled, ledger.records_waiting), (0, 0, 0));
+    let counts = shard.store.as_ref().unwrap().status().metrics().counts();
+    assert!(counts.contains(&("weir_collector_store_blocks_set_aside_total", Some(("reason", "memory")), 1)), "{counts:?}");
+    shard.stop();
+    engine.set(Mood::Well);
+    let mut next = Shard::start(&folder, &Config::default(), &link);
+    let status = next.store.as_ref().unwrap().status().clone();
+    wait(|| status.recovered().records_stored == 10);
+    let mut rows = engine.rows();
+    rows.sort_unstable();
+    assert_eq!(rows, (0..40).collect::<Vec<_>>());
+    next.stop();
+}
+
+#[test]
+fn an_engine_that_has_no_memory_for_any_block_loses_none_its_place() {
+    let ((engine, link), folder) = (Engine::start(), Folder::new());
+    engine.set(Mood::OutOfMemory);
+    let patience = Patience { memory: Duration::ZERO, ..HASTY };
+    let mut shard = Shard::start_patient(&folder, &Config::default(), &link, patience);
+    shard.send(3);
+    // The first and the second in turn.
+    let ledger = shard.wait_for(|ledger| ledger.blocks_retried >= 4);
+    assert_eq!((ledger.records_set_aside, ledger.records_spooled), (0, 30));
+    engine.set(Mood::Well);
+    shard.wait_for(|ledger| ledger.records_stored == 30);
+    shard.stop();
+}
+
+#[test]
+fn while_an_answer_is_late_everything_goes_to_disk_and_is_stored_once_when_it_has_come() {
+    let ((engine, link), folder) = (Engine::start(), Folder::new());
+    engine.set(Mood::Mute);
+    let mut shard = Shard::start_patient(&folder, &Config::default(), &link, HASTY);
+    shard.send(3);
+    let ledger = shard.wait_for(|ledger| ledger.records_spooled == 30);
+    assert_eq!((ledger.records_waiting, engine.tables().requests), (0, 1), "the first is not sent again");
+    engine.set(Mood::Well);
+    let ledger = shard.wait_for(|ledger| ledger.records_stored == 30);
+    assert_eq!((ledger.blocks_retried, has_all(&engine, 30), engine.tables().requests), (0, true, 3));
     shard.stop();
 }
 

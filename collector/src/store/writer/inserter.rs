@@ -1,0 +1,233 @@
+//! The thread that inserts: block by block, in order; it waits for an engine that is away, and for no block that the engine cannot take.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::LateInsert;
+use crate::store::insert::{Failure, Insert, insert};
+use crate::store::link::Link;
+use crate::store::metrics::{Aside, Metrics};
+use crate::store::queue::{Block, Next, Past, Queue};
+
+/// The pauses after a failure, each twice the one before.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// After so many refusals in a row a block is set aside.
+const REFUSALS_MAX: u32 = 3;
+
+/// How long is waited for the engine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// An answer that takes longer than this, and twice as long as the last, is late: what waits in memory is brought to safety.
+    pub(super) late: Duration,
+    /// But any is late that takes longer than this.
+    pub(super) late_max: Duration,
+    /// How long an engine may have no memory for a block until it is tried whether it has for others.
+    pub(super) memory: Duration,
+    /// How long a stop waits for the engine to take what is in memory; what it has not taken by then goes to disk.
+    pub(super) stop: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            late: Duration::from_secs(2),
+            late_max: Duration::from_secs(10),
+            memory: Duration::from_secs(180),
+            stop: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Inserts what waits in the queue.
+pub(super) struct Inserter {
+    queue: Arc<Queue>,
+    link: Link,
+    statement: LateInsert,
+    metrics: Arc<Metrics>,
+    closes: watch::Receiver<bool>,
+    patience: Patience,
+    /// How long the last answer took.
+    took: Duration,
+    /// The block that was refused last, and how often in a row.
+    refused: Option<(u64, u32)>,
+    starved: Option<Starved>,
+}
+
+/// A block that the engine has no memory for.
+struct Starved {
+    sequence: u64,
+    since: Instant,
+    /// Whether it has since taken another.
+    is_alone: bool,
+}
+
+impl Inserter {
+    /// One that inserts what `queue` holds until `closes` turns true, and then what can still be inserted.
+    pub(super) fn new(
+        queue: Arc<Queue>,
+        link: Link,
+        statement: LateInsert,
+        metrics: Arc<Metrics>,
+        closes: watch::Receiver<bool>,
+        patience: Patience,
+    ) -> Self {
+        Self { queue, link, statement, metrics, closes, patience, took: Duration::ZERO, refused: None, starved: None }
+    }
+
+    /// Inserts block by block, in order, until the store closes and nothing more can be done.
+    pub(super) async fn run(mut self) {
+        let mut pause = PAUSE_MIN;
+        while !(self.is_closing() && self.queue.may_close()) {
+            let first = self.first();
+            let mut block = match self.queue.next_from(first) {
+                Next::Insert(block) => block,
+                Next::Nothing if first > 0 => {
+                    // There is no other: it goes on as before.
+                    self.starved = None;
+                    continue;
+                }
+                Next::Nothing => {
+                    tokio::select! {
+                        () = self.queue.arrived.notified() => {}
+                        _ = self.closes.wait_for(|closes| *closes) => {}
+                    }
+                    continue;
+                }
+                Next::Later => {
+                    self.rest(PAUSE_MAX).await;
+                    continue;
+                }
+            };
+            let is_again = match self.insert(&mut block).await {
+                Ok(()) => self.stored(&block),
+                Err(Failure::Refused(reason)) => self.refused(&block, &reason),
+                Err(Failure::Later { name, reason }) => self.failed(&block, name, &reason),
+            };
+            if is_again {
+                self.rest(pause).await;
+            }
+            pause = if is_again { (pause * 2).min(PAUSE_MAX) } else { PAUSE_MIN };
+        }
+        self.queue.close();
+    }
+
+    /// The sequence of the block that may be sent next: one that the engine has had no memory for all the time is passed over once, so
+    /// that the next tells whether it is the block or the moment.
+    fn first(&self) -> u64 {
+        let passed = self.starved.as_ref().filter(|starved| !starved.is_alone && starved.since.elapsed() >= self.patience.memory);
+        passed.map_or(0, |starved| starved.sequence + 1)
+    }
+
+    /// Whether anything is to be sent again: never.
+    fn stored(&mut self, block: &Block) -> bool {
+        self.queue.acknowledged(block);
+        self.refused = None;
+        match &mut self.starved {
+            // It is tried once more: the engine may have got memory since.
+            Some(starved) if starved.sequence < block.sequence => starved.is_alone = true,
+            _ => self.starved = None,
+        }
+        false
+    }
+
+    /// Whether the block is to be sent again.
+    fn refused(&mut self, block: &Block, reason: &str) -> bool {
+        self.metrics.insert_failed("refused", reason);
+        let refusals = self.refused.filter(|(sequence, _)| *sequence == block.sequence).map_or(1, |(_, refusals)| refusals + 1);
+        if refusals < REFUSALS_MAX {
+            self.refused = Some((block.sequence, refusals));
+            block.charges.retried();
+            return true;
+        }
+        self.refused = None;
+        self.queue.set_aside(block, if block.past.is_in_doubt { Aside::InDoubt } else { Aside::Refused }, reason);
+        false
+    }
+
+    /// Whether the block is to be sent again.
+    fn failed(&mut self, block: &Block, name: &'static str, reason: &str) -> bool {
+        self.metrics.insert_failed(name, reason);
+        self.queue.retreat();
+        let is_starved = name == "memory";
+        match &self.starved {
+            Some(starved) if is_starved && starved.sequence == block.sequence => {
+                if starved.is_alone {
+                    self.starved = None;
+                    self.queue.set_aside(block, Aside::Memory, reason);
+                    return false;
+                }
+            }
+            // For another it has none either: the wait begins anew.
+            Some(_) => self.starved = None,
+            None => self.starved = is_starved.then(|| Starved { sequence: block.sequence, since: Instant::now(), is_alone: false }),
+        }
+        block.charges.retried();
+        true
+    }
+
+    async fn insert(&mut self, block: &mut Block) -> Result<(), Failure> {
+        let client = self.link.client().map_err(|away| Failure::unsent(&away))?;
+        let Some(statement) = self.statement.get() else {
+            return Err(Failure::unsent(&"the engine has not said how blocks are inserted"));
+        };
+        if statement.shards > 0 && block.past.shards == 0 {
+            // Before it is sent: its shard must not follow from another number of shards after a crash.
+            self.queue.tried(block, Past { shards: statement.shards, ..block.past });
+        }
+        let began = Instant::now();
+        let outcome = self.answer(&client, statement, block).await;
+        match &outcome {
+            Ok(()) => {
+                self.took = began.elapsed();
+                self.metrics.inserted(self.took);
+            }
+            Err(Failure::Later { .. }) if !block.past.is_in_doubt => {
+                self.queue.tried(block, Past { is_in_doubt: true, ..block.past });
+            }
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    /// Sends a block and waits for the answer; when that is late, what waits in memory goes to disk meanwhile, this block too.
+    async fn answer(&self, client: &clickhouse::Client, statement: &Insert, block: &Block) -> Result<(), Failure> {
+        let mut closes = self.closes.clone();
+        let stop = async {
+            drop(closes.wait_for(|closes| *closes).await);
+            tokio::time::sleep(self.patience.stop).await;
+        };
+        let late = (self.took * 2).clamp(self.patience.late, self.patience.late_max);
+        let (mut answer, mut stop) = (pin!(insert(client, statement, block)), pin!(stop));
+        tokio::select! {
+            done = &mut answer => return done,
+            () = &mut stop => return Err(Failure::stop()),
+            () = tokio::time::sleep(late) => {}
+        }
+        self.metrics.insert_late(late);
+        self.queue.retreat();
+        tokio::select! {
+            done = answer => done,
+            () = stop => Err(Failure::stop()),
+        }
+    }
+
+    /// Waits, but for no stop.
+    async fn rest(&mut self, pause: Duration) {
+        if self.is_closing() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = self.closes.wait_for(|closes| *closes) => {}
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        // A sender that is gone has panicked, which closes as well.
+        *self.closes.borrow() || self.closes.has_changed().is_err()
+    }
+}
