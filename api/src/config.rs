@@ -58,6 +58,8 @@ pub struct Api {
     pub connections_max: usize,
     /// How long a client may take to send the headers of its next request; then its connection is closed.
     pub header_seconds_max: u64,
+    /// How long a client may take nothing of its answer; then its connection is closed.
+    pub write_seconds_max: u64,
     /// Octets of a request's body; 0 = any.
     pub body_octets_max: usize,
     /// Nodes of a workspace; 0 = any.
@@ -81,6 +83,7 @@ impl Default for Api {
             metrics_listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
             connections_max: 1_024,
             header_seconds_max: 30,
+            write_seconds_max: 30,
             body_octets_max: 1_048_576,
             nodes_max: 10_000,
             exporter_silence_seconds_max: 90,
@@ -210,6 +213,7 @@ impl Config {
             ("api.notify.webhook.attempts_max", webhook.attempts_max.into()),
             ("api.notify.webhook.timeout_milliseconds", webhook.timeout_milliseconds),
             ("api.header_seconds_max", self.api.header_seconds_max),
+            ("api.write_seconds_max", self.api.write_seconds_max),
             ("api.exporter_silence_seconds_max", self.api.exporter_silence_seconds_max),
         ]
         .into_iter()

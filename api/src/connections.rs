@@ -1,4 +1,4 @@
-//! HTTP connections, within bounds: so many at once, and none that dawdles over its headers.
+//! HTTP connections, within bounds: so many at once, and none that dawdles over its headers or over what it is answered.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,6 +21,10 @@ use tokio::sync::{Semaphore, watch};
 use crate::config::Api;
 use crate::metrics::Metrics;
 
+use patient::Patient;
+
+mod patient;
+
 /// The pause behind a failed accept, which says that the process or the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -29,13 +33,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Bounds {
     connections_max: usize,
     header_wait: Duration,
+    write_wait: Duration,
 }
 
 impl Bounds {
     /// Those of the configuration; 0 stands for none.
     pub(crate) fn of(config: &Api) -> Self {
         let connections_max = if config.connections_max == 0 { Semaphore::MAX_PERMITS } else { config.connections_max };
-        Self { connections_max, header_wait: Duration::from_secs(config.header_seconds_max) }
+        let [header_wait, write_wait] = [config.header_seconds_max, config.write_seconds_max].map(Duration::from_secs);
+        Self { connections_max, header_wait, write_wait }
     }
 }
 
@@ -62,7 +68,7 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, peer)) => match Arc::clone(&room).try_acquire_owned() {
                 Ok(place) => {
-                    let connection = graceful.watch(connection(&http, stream, peer, router.clone()));
+                    let connection = graceful.watch(connection(&http, Patient::new(stream, bounds.write_wait), peer, router.clone()));
                     tokio::spawn(async move {
                         // A client that breaks off, or says what is no HTTP, has ended its own connection and nothing else.
                         if let Err(error) = connection.await {
@@ -86,7 +92,7 @@ pub(crate) async fn serve(
 
 fn connection(
     http: &http1::Builder,
-    stream: TcpStream,
+    stream: Patient<TcpStream>,
     peer: SocketAddr,
     router: Router,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<> {
@@ -115,8 +121,10 @@ mod tests {
     async fn served(bounds: Bounds) -> (SocketAddr, Arc<Metrics>, watch::Sender<bool>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, metrics, (stop, stopped)) = (listener.local_addr().unwrap(), Arc::new(Metrics::default()), watch::channel(false));
-        let router =
-            Router::new().route("/", axum::routing::get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }));
+        let endless = || async { axum::body::Body::from_stream(Endless) };
+        let router = Router::new()
+            .route("/endless", axum::routing::get(endless))
+            .route("/", axum::routing::get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }));
         tokio::spawn(serve(listener, router, bounds, Arc::clone(&metrics), stopped));
         (address, metrics, stop)
     }
@@ -131,9 +139,25 @@ mod tests {
         answer
     }
 
+    /// Asks until there is room, and what is answered then.
+    async fn answered(address: SocketAddr) -> String {
+        let answered = async {
+            loop {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                // What is closed at once may be reset while the request is written.
+                let mut answer = String::new();
+                let sent = stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+                if sent.is_ok() && stream.read_to_string(&mut answer).await.is_ok() && !answer.is_empty() {
+                    break answer;
+                }
+            }
+        };
+        tokio::time::timeout(WAIT, answered).await.expect("there is room again")
+    }
+
     #[tokio::test]
     async fn a_client_that_dawdles_over_its_headers_is_let_go() {
-        let bounds = Bounds { connections_max: 8, header_wait: Duration::from_millis(50) };
+        let bounds = Bounds { connections_max: 8, header_wait: Duration::from_millis(50), write_wait: WAIT };
         let (address, _metrics, _stop) = served(bounds).await;
         let mut silent = TcpStream::connect(address).await.unwrap();
         assert_eq!(said(&mut silent, "").await, "");
@@ -141,9 +165,36 @@ mod tests {
         assert!(!said(&mut slow, "GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ").await.contains("200 OK"));
     }
 
+    /// A body without an end.
+    struct Endless;
+
+    impl futures_core::Stream for Endless {
+        type Item = Result<bytes::Bytes, Infallible>;
+
+        fn poll_next(self: std::pin::Pin<&mut Self>, _context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
+            std::task::Poll::Ready(Some(Ok(bytes::Bytes::from_static(&[b'x'; 65_536]))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_of_its_answer_is_let_go() {
+        // The only place is that of the client which reads nothing.
+        let bounds = Bounds { connections_max: 1, header_wait: WAIT, write_wait: Duration::from_millis(50) };
+        let (address, _metrics, _stop) = served(bounds).await;
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut octet = [0];
+        slow.read_exact(&mut octet).await.unwrap();
+        assert!(answered(address).await.starts_with("HTTP/1.1 200 OK"));
+        // What the kernel held for it, and no end: the answer was not whole.
+        let mut rest = Vec::new();
+        drop(slow.read_to_end(&mut rest).await);
+        assert!(!rest.ends_with(b"0\r\n\r\n"));
+    }
+
     #[tokio::test]
     async fn a_connection_over_the_bound_is_closed_and_counted_and_there_is_room_again_when_one_has_ended() {
-        let (address, metrics, stop) = served(Bounds { connections_max: 1, header_wait: WAIT }).await;
+        let (address, metrics, stop) = served(Bounds { connections_max: 1, header_wait: WAIT, write_wait: WAIT }).await;
         let mut first = TcpStream::connect(address).await.unwrap();
         first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
         let mut octet = [0];
@@ -152,18 +203,7 @@ mod tests {
         assert_eq!(second.read(&mut octet).await.unwrap_or(0), 0, "closed without a word");
         assert_eq!(metrics.connections_refused(), 1);
         drop(first);
-        let answered = async {
-            loop {
-                let mut third = TcpStream::connect(address).await.unwrap();
-                // What is closed at once may be reset while the request is written.
-                let mut answer = String::new();
-                let sent = third.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-                if sent.is_ok() && third.read_to_string(&mut answer).await.is_ok() && !answer.is_empty() {
-                    break (answer, third.local_addr());
-                }
-            }
-        };
-        let (answer, _) = tokio::time::timeout(WAIT, answered).await.expect("there is room again");
+        let answer = answered(address).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("127.0.0.1:"), "{answer}");
         stop.send_replace(true);
     }

@@ -183,7 +183,7 @@ impl From<StateError> for ApiError {
 impl From<AskError> for ApiError {
     fn from(error: AskError) -> Self {
         match error {
-            AskError::Away(_) | AskError::Busy(_) | AskError::Memory => Self::Unavailable(error.to_string()),
+            AskError::Away(_) | AskError::Busy { .. } | AskError::Memory => Self::Unavailable(error.to_string()),
             AskError::Limit { .. } => Self::QueryLimit(error.to_string()),
             AskError::Refused(_) => {
                 tracing::error!(%error, "a request failed at the store");

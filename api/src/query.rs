@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod ask;
 pub mod compile;
+mod coverage;
 pub mod dimension;
 pub mod fault;
 pub mod filter;
@@ -51,8 +52,12 @@ pub struct Config {
     pub rows_result_max: u64,
     /// Queries that run at once.
     pub concurrent_max: usize,
-    /// How long a query waits for its turn.
+    /// CSV and Parquet answers at once, besides those queries.
+    pub export_concurrent_max: usize,
+    /// How long a query or an export waits for its turn.
     pub wait_milliseconds_max: u64,
+    /// Octets of an answer as the engine writes it, but of CSV and Parquet.
+    pub answer_octets_max: u64,
     /// Points of a chart whose step is asked for.
     pub points_max: u64,
     /// Flows of one CSV or Parquet answer.
@@ -75,7 +80,9 @@ impl Default for Config {
             rows_read_max: 10_000_000_000,
             rows_result_max: 1_000_000,
             concurrent_max: 3,
+            export_concurrent_max: 2,
             wait_milliseconds_max: 5_000,
+            answer_octets_max: 67_108_864,
             points_max: 10_000,
             export_rows_max: 1_000_000,
             filter_octets_max: 8_192,
@@ -107,6 +114,8 @@ impl Config {
             ("api.query.rows_read_max", self.rows_read_max),
             ("api.query.rows_result_max", self.rows_result_max),
             ("api.query.concurrent_max", count(self.concurrent_max)),
+            ("api.query.export_concurrent_max", count(self.export_concurrent_max)),
+            ("api.query.answer_octets_max", self.answer_octets_max),
             ("api.query.points_max", self.points_max),
             ("api.query.export_rows_max", self.export_rows_max),
             ("api.query.filter_octets_max", count(self.filter_octets_max)),

@@ -1,7 +1,8 @@
 //! The REST service over an engine of the test's own: no sockets for telemetry, no speakers, only what is asked of the store.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -91,6 +92,24 @@ impl Rest {
         let headers = format!("{:?}", response.headers());
         let octets = response.body_mut().with_config().limit(1 << 30).read_to_vec().unwrap();
         (response.status().as_u16(), headers, octets)
+    }
+
+    /// Sends a request, behind whose answer the connection ends, and reads nothing of it.
+    ///
+    /// # Panics
+    ///
+    /// If it is not let in.
+    #[must_use]
+    pub fn connect(&self, path: &str) -> TcpStream {
+        let (address, prefix) = self.base.strip_prefix("http://").and_then(|rest| rest.split_once('/')).unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let request = format!(
+            "GET /{prefix}/{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+            self.token
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
     }
 
     /// Asks for JSON, which must come.

@@ -52,7 +52,9 @@ async fn list(mut call: Call) -> Result<Answer, ApiError> {
     let (flows, away) = match from_store(&call, news.exporter, Range { from: asked.from, to: asked.to }, &mut counters, &mut range).await {
         Ok(flows) => (Some(flows), None),
         // What the counters told last is in memory, and better than nothing.
-        Err(error @ (AskError::Away(_) | AskError::Busy(_) | AskError::Memory)) if !counters.is_empty() => (None, Some(error.to_string())),
+        Err(error @ (AskError::Away(_) | AskError::Busy { .. } | AskError::Memory)) if !counters.is_empty() => {
+            (None, Some(error.to_string()))
+        }
         Err(error) => return Err(error.into()),
     };
     let shared = shared(&call, &news, flows.is_some(), range);

@@ -49,7 +49,7 @@ pub(super) async fn get(mut call: Call) -> Result<Answer, ApiError> {
         Format::Parquet => ("Parquet", "application/vnd.apache.parquet", "parquet"),
         Format::Json => return list(&call, &records).await,
     };
-    let stream = desk.stream(&records.list(), engine_format, rows_max).await?;
+    let stream = desk.export(&records.list(), engine_format, rows_max).await?;
     let name = format!("flows-{}-{}.{ending}", compact(span.from), compact(span.to));
     Ok(Answer::Stream(media_type, name, Body::from_stream(stream)))
 }

@@ -105,7 +105,7 @@ fn read(mut wanted: Wanted) -> (Ask, Way, Kind, String) {
     let (kind, default_format) = (statement.kind, wanted.default_format.as_deref().unwrap_or(DEFAULT_FORMAT));
     let format = statement.format.unwrap_or(default_format).to_owned();
     let framing = Framing::of(&format);
-    let way = if kind == Kind::Select && framing != Framing::Whole { Way::Stream(framing) } else { Way::Whole };
+    let way = if kind == Kind::Select && framing != Framing::Whole && !wanted.is_whole { Way::Stream(framing) } else { Way::Whole };
     wanted.ask.format = format;
     let query_id = wanted.query_id.unwrap_or_else(|| wanted.ask.name.clone());
     (wanted.ask, way, kind, query_id)

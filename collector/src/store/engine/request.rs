@@ -44,6 +44,8 @@ pub struct Wanted {
     pub ask: Ask,
     /// The format of a result if the statement names none.
     pub default_format: Option<String>,
+    /// Whether the result is not to begin before its end, so that a refusal is never behind a part of it.
+    pub is_whole: bool,
     /// The name of the statement that the client has given it.
     pub query_id: Option<String>,
     /// Who asks, by the address.
@@ -77,8 +79,9 @@ impl Wanted {
             "password" => self.password = Some(value),
             "compress" | "decompress" if is_on() => return Err(RequestError::Compressed),
             "session_id" => return Err(RequestError::Session),
-            // Of the interface itself, and without a meaning here: results always begin to flow when the first block is there.
-            "compress" | "decompress" | "wait_end_of_query" | "buffer_size" | "role" | "quota_key" | "stacktrace" | "log_comment" => {}
+            "wait_end_of_query" => self.is_whole = is_on(),
+            // Of the interface itself, and without a meaning here.
+            "compress" | "decompress" | "buffer_size" | "role" | "quota_key" | "stacktrace" | "log_comment" => {}
             _ => match name.strip_prefix("param_") {
                 Some(parameter) => self.ask.parameters.push((parameter.to_owned(), value)),
                 None => drop(self.ask.settings.insert(name, value)),
@@ -171,7 +174,9 @@ mod tests {
             ("param_a", "1"),
             ("max_threads", "1"),
             ("decompress", "0"),
+            ("wait_end_of_query", "1"),
         ]));
+        assert!(wanted.as_ref().unwrap().is_whole);
         let ask = wanted.unwrap().ask;
         assert_eq!(ask.statement, "SELECT {a:UInt8}");
         assert_eq!(ask.database.as_deref(), Some("weir"));

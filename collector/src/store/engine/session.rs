@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::library::{Connection, Library, LibraryError, Refusal};
 use super::statement::Framing;
 
-/// Connections for everything else.
-const QUERIES: usize = 3;
+/// Connections for everything else: as many as questions and files are asked for at once by default (`[api.query]`), since a file that is read
+/// slowly keeps its connection.
+const QUERIES: usize = 5;
 /// Statements that wait for a connection.
 const WAITING_MAX: usize = 64;
 /// Blocks of a result that wait for the client.
