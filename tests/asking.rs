@@ -15,6 +15,7 @@ use tests::rest::Rest;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// 2026-11-20T12:00:00Z; every flow is of the hour that begins then.
+const SECOND: u64 = 1_795_176_000;
 const HOUR: &str = "from=2026-11-20T12:00:00Z&to=2026-11-20T13:00:00Z";
 
 /// An engine whose `flows` do not end, and fail at one of them.
@@ -28,20 +29,26 @@ impl Store {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let schema = Schema::new(&collector::store::config::Config::default(), "weir").unwrap();
         runtime.block_on(schema.prepare(&engine.link().client().unwrap())).unwrap();
-        let columns = engine.query(
-            "SELECT name, replaceAll(type, '\\'', '\\\\\\'') FROM system.columns WHERE database = 'weir' AND table = 'flows' FORMAT TSVRaw",
-        );
+        let store = Self { engine };
+        store.make_endless("flows", fails_at);
+        store
+    }
+
+    /// Puts rows without an end in the place of a table.
+    fn make_endless(&self, table: &str, fails_at: Option<u64>) {
+        let columns = self.engine.query(&format!(
+            "SELECT name, replaceAll(type, '\\'', '\\\\\\'') FROM system.columns WHERE database = 'weir' AND table = '{table}' FORMAT TSVRaw"
+        ));
         let failure = fails_at.map_or("0".to_owned(), |number| format!("throwIf(number = {number}, 'in the middle')"));
         let shown: Vec<String> = columns
             .lines()
             .map(|line| match line.split_once('\t').unwrap() {
-                ("time", _) => format!("toDateTime(1795176000 + number % 3600 + {failure}, 'UTC') AS time"),
+                ("time", _) => format!("toDateTime({SECOND} + number % 3600 + {failure}, 'UTC') AS time"),
                 (name, kind) => format!("defaultValueOfTypeName('{kind}') AS {name}"),
             })
             .collect();
-        engine.query("RENAME TABLE flows TO flows_of_before");
-        engine.query(&format!("CREATE VIEW flows AS SELECT {} FROM numbers(1000000000000000)", shown.join(", ")));
-        Self { engine }
+        self.engine.query(&format!("RENAME TABLE {table} TO {table}_of_before"));
+        self.engine.query(&format!("CREATE VIEW {table} AS SELECT {} FROM numbers(1000000000000000)", shown.join(", ")));
     }
 
     fn rest(&self, change: impl FnOnce(&mut Config)) -> Rest {
@@ -127,4 +134,14 @@ fn a_file_that_breaks_off_is_no_whole_file() {
     // What is made as a whole is refused as a whole.
     let told = read(&mut rest.connect(&format!("flows?{HOUR}&format=parquet&limit=400000")), 12);
     assert_eq!(told, "HTTP/1.1 500");
+}
+
+#[test]
+fn bills_that_take_too_long_end_at_their_limit() {
+    let store = Store::start(None);
+    store.make_endless("traffic_1m", None);
+    let rest = store.rest(|config| config.api.query.billing_seconds_max = 1);
+    let (status, _, said) = rest.ask("billing", &[]);
+    let said = String::from_utf8(said).unwrap();
+    assert!(status == 422 && said.contains("api.query.billing_seconds_max = 1"), "{status}: {said}");
 }

@@ -72,7 +72,7 @@ impl Store {
 
     fn ask(&self, question: &Question) -> Result<Bills, ask::BillingError> {
         let client = self.engine.link().client().unwrap();
-        self.runtime.block_on(ask::bills(&client, question, NOW.parse().unwrap()))
+        self.runtime.block_on(ask::bills(&client, question, NOW.parse().unwrap(), std::time::Duration::from_secs(60)))
     }
 }
 

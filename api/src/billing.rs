@@ -5,10 +5,14 @@
 //! without traffic counts as 0; one in which nobody was heard at all is a gap, which is told, and counts as 0 too unless it is to be
 //! passed over. A record belongs to the slot in which it ended: an exporter whose active timeout is a minute or less is billed well.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use schemas::net::Address;
 use schemas::time::Timestamp;
+
+use crate::query::view::OWN_SHARE;
 
 pub mod ask;
 pub mod period;
@@ -18,6 +22,7 @@ use period::Period;
 
 /// Length of a slot.
 pub const SLOT_SECONDS: u64 = 300;
+const SLOTS_OF_AN_HOUR: u32 = 12;
 
 /// Standard errors on either side of an estimate that hold the truth 95 times of 100.
 const ERRORS: f64 = 1.96;
@@ -169,6 +174,8 @@ pub enum Observed {
     Ingress,
     /// As they left it.
     Egress,
+    /// In some hours as they came in, in others as they left.
+    Both,
 }
 
 /// Slots of one subject: by direction, and where the records were observed; of customers all are taken for observed at ingress.
@@ -185,21 +192,41 @@ impl Series {
     pub fn slots(&mut self, is_out: bool, observed: Observed) -> &mut Vec<Slot> {
         let [ingress, egress] = if is_out { &mut self.out } else { &mut self.into };
         match observed {
-            Observed::Ingress => ingress,
             Observed::Egress => egress,
+            Observed::Ingress | Observed::Both => ingress,
         }
     }
 
-    /// The series that counts of one direction. An exporter may observe traffic as it enters, as it leaves, or both, and then tells it twice:
-    /// what enters an interface is taken from where it entered, what leaves from where it left, and from the other where there is nothing.
-    fn chosen(series: &mut [Vec<Slot>; 2], preferred: Observed) -> (Observed, &mut Vec<Slot>) {
+    /// The slots that count of one direction, and where they were observed. An exporter may observe traffic as it enters, as it leaves, or both,
+    /// and then tells it twice: what enters an interface is taken from where it entered, what leaves from where it left, and in hours in which
+    /// there is all but nothing of that from the other. A stray record changes an hour at most, and so does a change of the exporter's settings.
+    fn chosen(series: [Vec<Slot>; 2], preferred: Observed) -> (Observed, Vec<Slot>) {
         let [ingress, egress] = series;
-        match preferred {
-            Observed::Ingress if ingress.is_empty() && !egress.is_empty() => (Observed::Egress, egress),
-            Observed::Ingress => (Observed::Ingress, ingress),
-            Observed::Egress if egress.is_empty() => (Observed::Ingress, ingress),
-            Observed::Egress => (Observed::Egress, egress),
+        let (own, other, instead) = match preferred {
+            Observed::Egress => (egress, ingress, Observed::Ingress),
+            _ => (ingress, egress, Observed::Egress),
+        };
+        let mut hours: BTreeMap<u32, [u64; 2]> = BTreeMap::new();
+        for (side, slots) in [&own, &other].into_iter().enumerate() {
+            for slot in slots {
+                if let Some(octets) = hours.entry(slot.number / SLOTS_OF_AN_HOUR).or_default().get_mut(side) {
+                    *octets = octets.saturating_add(slot.octets);
+                }
+            }
         }
+        let is_own = |slot: &Slot| {
+            let [own, other] = hours.get(&(slot.number / SLOTS_OF_AN_HOUR)).copied().unwrap_or_default();
+            own.saturating_mul(OWN_SHARE) >= other
+        };
+        let mut chosen: Vec<Slot> = own.into_iter().filter(is_own).collect();
+        let of_own = chosen.len();
+        chosen.extend(other.into_iter().filter(|slot| !is_own(slot)));
+        let observed = match (of_own, chosen.len() - of_own) {
+            (_, 0) => preferred,
+            (0, _) => instead,
+            _ => Observed::Both,
+        };
+        (observed, chosen)
     }
 }
 
@@ -231,18 +258,18 @@ pub enum Missing {
 
 /// A subject's bill from its slots; `heard` of the period's slots had data of who tells of the subject.
 #[must_use]
-pub fn bill(subject: Subject, mut series: Series, heard: u32, missing: Missing, percentile: Percentile, period: &Period) -> Bill {
+pub fn bill(subject: Subject, series: Series, heard: u32, missing: Missing, percentile: Percentile, period: &Period) -> Bill {
     let elapsed = period.slots_elapsed();
     let heard = heard.min(elapsed);
     let slots = if missing == Missing::Skip { heard } else { elapsed };
-    let charged = |series: &mut [Vec<Slot>; 2], preferred| {
-        let (observed, slots_of) = Series::chosen(series, preferred);
-        (charge(slots_of, slots, percentile, period), observed)
+    let charged = |series: [Vec<Slot>; 2], preferred| {
+        let (observed, mut slots_of) = Series::chosen(series, preferred);
+        (charge(&mut slots_of, slots, percentile, period), observed)
     };
-    let into = charged(&mut series.into, Observed::Ingress);
+    let into = charged(series.into, Observed::Ingress);
     let out = match subject {
-        Subject::Customer(_) => charged(&mut series.out, Observed::Ingress),
-        Subject::Interface(..) => charged(&mut series.out, Observed::Egress),
+        Subject::Customer(_) => charged(series.out, Observed::Ingress),
+        Subject::Interface(..) => charged(series.out, Observed::Egress),
     };
     let rate_bps = into.0.rate_bps.max(out.0.rate_bps);
     Bill { subject, rate_bps, into, out, slots, slots_missing: elapsed - heard }

@@ -44,6 +44,8 @@ impl Default for Bounds {
 pub struct Config {
     /// Seconds that a query may run.
     pub execution_seconds_max: u64,
+    /// Seconds that a page of bills may take, which are several queries.
+    pub billing_seconds_max: u64,
     /// Octets of memory that a query may use; groups beyond half of it go to disk.
     pub memory_octets_max: u64,
     /// Rows that a query may read.
@@ -76,6 +78,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             execution_seconds_max: 30,
+            billing_seconds_max: 300,
             memory_octets_max: 536_870_912,
             rows_read_max: 10_000_000_000,
             rows_result_max: 1_000_000,
@@ -110,6 +113,7 @@ impl Config {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         vec![
             ("api.query.execution_seconds_max", self.execution_seconds_max),
+            ("api.query.billing_seconds_max", self.billing_seconds_max),
             ("api.query.memory_octets_max", self.memory_octets_max),
             ("api.query.rows_read_max", self.rows_read_max),
             ("api.query.rows_result_max", self.rows_result_max),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 use clickhouse::{Client, Row};
 use jiff::tz::TimeZone;
@@ -66,6 +67,9 @@ pub enum BillingError {
         /// The last.
         last: Month,
     },
+    /// The engine is silent.
+    #[error("the engine has not answered in time")]
+    Silent,
     /// The engine does not answer, or not well.
     #[error(transparent)]
     Engine(#[from] clickhouse::error::Error),
@@ -154,19 +158,19 @@ const HEARD_BY_EXPORTER: &str = "SELECT exporter, toUInt32(uniqExact(intDiv(toUI
 const FIRST_MINUTE: &str = "SELECT toUInt32(min(time)) AS first FROM traffic_1m";
 const FIRST_HOUR: &str = "SELECT toUInt32(min(time)) AS first FROM traffic_1h WHERE time >= toDateTime({from:UInt32})";
 
-/// Bills a month; what a statement may cost is the client's to say.
+/// Bills a month; what a statement may cost is the client's to say, and how long each is waited for `patience`.
 ///
 /// # Errors
 ///
 /// [`BillingError`].
-pub async fn bills(client: &Client, question: &Question, now: Timestamp) -> Result<Bills, BillingError> {
-    let months = months(client, &question.zone, now).await?;
+pub async fn bills(client: &Client, question: &Question, now: Timestamp, patience: Duration) -> Result<Bills, BillingError> {
+    let months = in_time(patience, months(client, &question.zone, now)).await?;
     let refused = || BillingError::Month { month: question.month, first: months.0, last: months.1 };
     if question.month < months.0 || question.month > months.1 {
         return Err(refused());
     }
     let period = Period::new(question.month, &question.zone, now).ok_or_else(refused)?;
-    let store = Store { client, period: &period };
+    let store = Store { client, period: &period, patience };
     let heard: Vec<u32> = store.rows::<HeardRow>(store.query(HEARD)).await?.iter().map(|row| row.slot).collect();
     let all = store.subjects(question.by).await?;
     let heard_of = if question.by == By::Interface { store.heard_by_exporter().await? } else { HashMap::new() };
@@ -174,7 +178,7 @@ pub async fn bills(client: &Client, question: &Question, now: Timestamp) -> Resu
     let page: Vec<&Subject> = all.iter().skip(question.offset).take(question.limit).collect();
     let mut bills = Vec::with_capacity(page.len());
     for subjects in page.chunks(SUBJECTS_AT_ONCE) {
-        for (subject, series) in store.series(subjects).await? {
+        for (subject, series) in in_time(patience, store.series(subjects)).await? {
             let heard = match subject {
                 Subject::Customer(_) => everybody,
                 Subject::Interface(exporter, _) => heard_of.get(&exporter).copied().unwrap_or(0),
@@ -196,6 +200,11 @@ async fn months(client: &Client, zone: &TimeZone, now: Timestamp) -> Result<(Mon
     Ok(period::billable(first_minute, first_hour, zone, now))
 }
 
+/// What an engine answers that is not silent for longer than that.
+async fn in_time<T>(patience: Duration, answer: impl Future<Output = Result<T, BillingError>>) -> Result<T, BillingError> {
+    tokio::time::timeout(patience, answer).await.unwrap_or(Err(BillingError::Silent))
+}
+
 /// The store's clock: minutes are kept by unsigned seconds.
 fn seconds(moment: Timestamp) -> u32 {
     u32::try_from(moment.0 / 1_000).unwrap_or(u32::MAX)
@@ -205,6 +214,7 @@ fn seconds(moment: Timestamp) -> u32 {
 struct Store<'a> {
     client: &'a Client,
     period: &'a Period,
+    patience: Duration,
 }
 
 impl Store<'_> {
@@ -216,7 +226,7 @@ impl Store<'_> {
     where
         T: clickhouse::RowOwned + clickhouse::RowRead,
     {
-        Ok(query.fetch_all().await?)
+        in_time(self.patience, async { Ok(query.fetch_all().await?) }).await
     }
 
     /// Everybody who can be billed, in order.

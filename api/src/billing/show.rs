@@ -140,6 +140,7 @@ fn word(observed: Observed) -> &'static str {
     match observed {
         Observed::Ingress => "ingress",
         Observed::Egress => "egress",
+        Observed::Both => "both",
     }
 }
 

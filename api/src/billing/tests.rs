@@ -167,7 +167,28 @@ fn what_enters_is_taken_from_where_it_entered_and_what_leaves_from_where_it_left
     assert_eq!(made([one, two], [two, one]), [(1_000, Ingress), (1_000, Egress)]);
     assert_eq!(made([one, &[]], [two, &[]]), [(1_000, Ingress), (2_000, Ingress)]);
     assert_eq!(made([&[], two], [&[], one]), [(2_000, Egress), (1_000, Egress)]);
-    assert_eq!(made([&[], &[]], [&[], &[]]), [(0, Ingress), (0, Ingress)]);
+    assert_eq!(made([&[], &[]], [&[], &[]]), [(0, Ingress), (0, Egress)]);
+}
+
+/// A month at 1,000 bit/s, and in the third hour records that were observed on the other side.
+#[test]
+fn a_stray_record_of_the_other_side_does_not_move_a_month() {
+    let month = vec![37_500; 8_640];
+    let out = |stray: &[(u32, u64)]| {
+        let stray = stray.iter().map(|&(number, octets)| Slot { number, octets, ..Slot::default() }).collect();
+        let series = Series { out: [slots(&month), stray], ..Series::default() };
+        let subject = Subject::Interface("192.0.2.1".parse().unwrap(), 7);
+        let bill = bill(subject, series, 8_640, Missing::Zero, Percentile::USUAL, &september());
+        (bill.out.0.rate_bps, bill.out.0.octets, bill.out.1)
+    };
+    let all = 8_640 * 37_500;
+    assert_eq!(out(&[]), (1_000, all, Observed::Ingress));
+    // An hour has 450,000 octets: less than a hundredth of them says nothing of the interface, a hundredth is its own word for that hour.
+    assert_eq!(out(&[(30, 4_499)]), (1_000, all, Observed::Ingress));
+    assert_eq!(out(&[(30, 4_500)]), (1_000, all - 450_000 + 4_500, Observed::Both));
+    // From the second half on the exporter observes what leaves, too: nothing is counted twice, and nothing is lost.
+    let later: Vec<(u32, u64)> = (4_320..8_640).map(|number| (number, 37_500)).collect();
+    assert_eq!(out(&later), (1_000, all, Observed::Both));
 }
 
 #[test]

@@ -189,7 +189,8 @@ impl Desk {
     }
 
     /// How long an engine may be silent.
-    fn patience(&self) -> Duration {
+    #[must_use]
+    pub fn patience(&self) -> Duration {
         Duration::from_secs(self.config.execution_seconds_max) + SILENCE_MAX
     }
 

@@ -1,5 +1,7 @@
 //! `/api/v1/analytics/billing`: the 95th percentile of a month by customer or by interface, as JSON and CSV.
 
+use std::time::Duration;
+
 use axum::routing::MethodFilter;
 
 use crate::auth::{Access, Role};
@@ -7,6 +9,7 @@ use crate::billing::ask::{self, BillingError, Question};
 use crate::billing::period::{self, Month};
 use crate::billing::{By, Missing, Percentile, Subject, show};
 use crate::error::{ApiError, Fault};
+use crate::query::ask::AskError;
 use crate::server::{Answer, Call, Route};
 
 pub(super) const ROUTES: &[Route] = &[Route {
@@ -33,8 +36,15 @@ async fn get(mut call: Call) -> Result<Answer, ApiError> {
     let question = Question { month, zone, by, percentile, missing, offset: count(page.offset), limit: count(page.limit) };
     let desk = &call.app.desk;
     let (client, _place) = desk.admit().await?;
-    let bills = ask::bills(&client, &question, call.now).await.map_err(|error| match error {
+    let seconds_max = desk.config().billing_seconds_max;
+    let asked = ask::bills(&client, &question, call.now, desk.patience());
+    // Many statements make a page: each keeps the limits of a query, and all together this one.
+    let Ok(answered) = tokio::time::timeout(Duration::from_secs(seconds_max), asked).await else {
+        return Err(AskError::Limit { what: "more time", key: "billing_seconds_max", value: seconds_max }.into());
+    };
+    let bills = answered.map_err(|error| match error {
         BillingError::Month { .. } => ApiError::InvalidParameter(vec![Fault::new("month", error.to_string())]),
+        BillingError::Silent => AskError::Away(error.to_string()).into(),
         BillingError::Engine(error) => desk.fault(&error).into(),
     })?;
     let name = |subject: &Subject| match subject {

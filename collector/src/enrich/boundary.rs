@@ -7,8 +7,8 @@
 //! - external, going out: it is counted if its source is ours, else it has come in somewhere;
 //! - internal, coming in: it is counted if both ends are ours. So it is if its source is ours and it leaves by an external interface
 //!   that reports nothing of what goes out: nobody else will;
-//! - internal, going out: it is a repeat, unless it has come in by an external interface that reports nothing of what comes in: nobody
-//!   else has told of it.
+//! - internal, going out: it is a repeat, unless nobody else has told of it: it has come in by an external interface that reports nothing of
+//!   what comes in, or both ends are ours and no interface of this exporter reports what comes in.
 //!
 //! While no network is configured, a source is ours if the ingress interface is not external, and of both ends nothing is known.
 
@@ -106,6 +106,10 @@ impl Told {
                 known.insert(place, point.1);
             }
         }
+    }
+
+    fn tells_any_ingress(&self) -> bool {
+        !self.ingress.is_empty()
     }
 
     fn tells_ingress(&self, interface: u32) -> bool {
@@ -218,7 +222,8 @@ fn is_counted(comes: (u32, Boundary), goes: (u32, Boundary), is_egress: bool, to
             let is_last = egress == Boundary::External && !told.tells_egress(egress_interface);
             (is_last && ends.source_is_ours(ingress)) || ends.both_are_ours()
         }
-        (Boundary::Internal, true) => ingress == Boundary::External && !told.tells_ingress(ingress_interface),
+        (Boundary::Internal, true) if ingress == Boundary::External => !told.tells_ingress(ingress_interface),
+        (Boundary::Internal, true) => !told.tells_any_ingress() && ends.both_are_ours(),
     }
 }
 
@@ -333,8 +338,23 @@ mod tests {
     #[test]
     fn from_customer_to_customer_is_counted_where_it_comes_in() {
         assert_eq!(of_networks(CUSTOMER, OTHER_CUSTOMER, &[(1, 5, 6, 0), (1, 5, 6, 1)]), 1);
-        // Customers' interfaces report and the backbone's do not.
-        assert_eq!(of_networks(CUSTOMER, OTHER_CUSTOMER, &[(1, 5, 3, 0), (2, 4, 6, 1)]), 1);
+        // Customers' interfaces report both ways and the backbone's do not.
+        let mut repeats = repeats(&["203.0.113.0/24"]);
+        assert_eq!(
+            counted(&mut repeats, OTHER_CUSTOMER, CUSTOMER, &[(2, 6, 4, 0), (1, 3, 5, 1)]),
+            2,
+            "router 1 has told of nothing that comes in"
+        );
+        for _ in 0..2 {
+            assert_eq!(counted(&mut repeats, CUSTOMER, OTHER_CUSTOMER, &[(1, 5, 3, 0), (2, 4, 6, 1)]), 1);
+            assert_eq!(counted(&mut repeats, OTHER_CUSTOMER, CUSTOMER, &[(2, 6, 4, 0), (1, 3, 5, 1)]), 1);
+        }
+    }
+
+    #[test]
+    fn from_customer_to_customer_is_counted_where_it_leaves_if_nothing_that_comes_in_is_reported() {
+        assert_eq!(of_networks(CUSTOMER, OTHER_CUSTOMER, &[(1, 5, 6, 1)]), 1);
+        assert_eq!(of_networks(CUSTOMER, PEER, &[(1, 5, 3, 1)]), 0, "it leaves the network elsewhere");
     }
 
     #[test]
