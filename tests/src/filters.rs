@@ -103,7 +103,9 @@ fn address(random: &mut Random) -> Meant {
     let texts: Vec<String> = list.iter().map(|prefix| written(*prefix)).collect();
     let text =
         if let [only] = texts.as_slice() { format!("{word} {sign} {only}") } else { format!("{word} {sign} ({})", texts.join(", ")) };
-    let holds = of_ends(ends, is_negated, move |end| list.iter().any(|prefix| prefix.contains(end.address)));
+    let holds = of_ends(ends, is_negated, move |end| {
+        list.iter().any(|prefix| prefix.is_v4() == end.address.is_v4() && prefix.contains(end.address))
+    });
     Meant { text, holds }
 }
 
@@ -116,7 +118,9 @@ fn prefix(random: &mut Random) -> Meant {
         (false, false) => "in",
         (false, true) => "not in",
     };
-    let fits = move |end: &End| if is_equal { end.prefix() == prefix } else { prefix.covers(end.prefix()) };
+    let fits = move |end: &End| {
+        if is_equal { end.prefix() == prefix } else { prefix.is_v4() == end.prefix().is_v4() && prefix.covers(end.prefix()) }
+    };
     Meant { text: format!("{word} {sign} {}", written(prefix)), holds: of_ends(ends, is_negated, fits) }
 }
 

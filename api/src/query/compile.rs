@@ -134,7 +134,7 @@ impl Statement {
         });
     }
 
-    /// A prefix lies within another of its own family, or within all addresses.
+    /// A prefix lies within another of its own family.
     fn within(&mut self, column: &Column, prefix: Prefix) {
         self.push("(")
             .push(column.name)
@@ -142,6 +142,10 @@ impl Statement {
             .bind("IPv6", text(prefix.first()))
             .push(" AND ")
             .bind("IPv6", text(prefix.last()));
+        // IPv4 lies in the midst of IPv6's numbers.
+        if !prefix.is_v4() && prefix.contains(Address::from_v4(0)) {
+            self.push(" AND NOT ").push(column.name).push(" BETWEEN toIPv6('::ffff:0.0.0.0') AND toIPv6('::ffff:255.255.255.255')");
+        }
         self.push(" AND ").push(column.length).push(" >= ").bind("UInt8", Bound::Number(prefix.length().into())).push(")");
     }
 }
@@ -187,6 +191,21 @@ mod tests {
         );
         assert_eq!(statement.values[0], Bound::Texts(vec!["x' OR 1=1 --".to_owned()]));
         assert_eq!(statement.values[1], Bound::Text("::ffff:203.0.113.0".to_owned()));
+    }
+
+    /// `::/0` and whatever else IPv4 lies within as `::ffff:0:0/96`.
+    #[test]
+    fn a_prefix_of_ipv6_holds_no_address_of_ipv4() {
+        let everything = compiled("src_address in ::/0");
+        let text = |text: &str| Bound::Text(text.to_owned());
+        let ends = ["::", "::fffe:ffff:ffff", "::1:0:0:0", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"];
+        assert_eq!(everything.values, ends.map(text));
+        assert_eq!(compiled("src_address in ::/80").values, ["::", "::fffe:ffff:ffff"].map(text));
+        assert_eq!(compiled("src_address in ::1..2001:db8::").values[1..3], ["::fffe:ffff:ffff", "::1:0:0:0"].map(text));
+        assert_eq!(compiled("src_address in 0.0.0.0/0").values, ["::ffff:0.0.0.0", "::ffff:255.255.255.255"].map(text));
+        assert!(compiled("src_prefix in ::/0").sql.contains("NOT source_prefix BETWEEN"));
+        assert!(!compiled("src_prefix in (2001:db8::/32, 0.0.0.0/0)").sql.contains("NOT"));
+        assert!(parse("src_address in 10.0.0.1..2001:db8::", &Bounds::default()).is_err());
     }
 
     #[test]

@@ -42,6 +42,10 @@ pub const BOUNDARIES: &[(&str, u64)] = &[("undefined", 0), ("external", 1), ("in
 /// `flowDirection(61)`.
 pub const DIRECTIONS: &[(&str, u64)] = &[("ingress", 0), ("egress", 1)];
 
+/// The first and the last IPv4 address.
+const V4_FIRST: Address = Address::from_v4(0);
+const V4_LAST: Address = Address::from_v4(u32::MAX);
+
 /// Octets of a text that is compared with.
 const TEXT_OCTETS_MAX: usize = 256;
 
@@ -105,7 +109,10 @@ pub fn set(field: Field, operator: Operator, items: &[Item]) -> Result<Set, Faul
     }
     let is_list = operator == Operator::In;
     match kind {
-        Kind::Address => items.iter().map(|item| address(field, item, is_list)).collect::<Result<_, _>>().map(Set::Addresses),
+        Kind::Address => {
+            let ranges: Vec<_> = items.iter().map(|item| address(field, item, is_list)).collect::<Result<_, _>>()?;
+            Ok(Set::Addresses(ranges.into_iter().flat_map(of_one_family).collect()))
+        }
         Kind::Prefix => {
             let prefixes = items.iter().map(|item| prefix(field, item)).collect::<Result<_, _>>()?;
             Ok(if is_list { Set::Within(prefixes) } else { Set::Prefixes(prefixes) })
@@ -142,6 +149,9 @@ fn address(field: Field, item: &Item, may_be_prefix: bool) -> Result<(Address, A
     let read = |text: &str| text.parse::<Address>().map_err(|_| wrong(field, item, None));
     if let Some(last) = &item.last {
         let (first, last) = (read(&item.text)?, read(last)?);
+        if first.is_v4() != last.is_v4() {
+            return Err(wrong(field, item, None));
+        }
         return if first <= last { Ok((first, last)) } else { Err((Some(item.span.clone()), FilterFault::Backwards)) };
     }
     if may_be_prefix {
@@ -151,6 +161,14 @@ fn address(field: Field, item: &Item, may_be_prefix: bool) -> Result<(Address, A
         let in_prefix = item.text.parse::<Prefix>().is_ok().then(|| format!("{} in {}", field.word(), item.text));
         if in_prefix.is_some() { wrong(field, item, in_prefix) } else { fault }
     })
+}
+
+/// The ranges that hold of a range what is of the family of its ends: IPv4 lies in the midst of IPv6's numbers.
+fn of_one_family((first, last): (Address, Address)) -> Vec<(Address, Address)> {
+    if first.is_v4() || first > V4_FIRST || last < V4_FIRST {
+        return vec![(first, last)];
+    }
+    vec![(first, Address(V4_FIRST.0 - 1)), (Address(V4_LAST.0 + 1), last)].into_iter().filter(|(first, last)| first <= last).collect()
 }
 
 fn prefix(field: Field, item: &Item) -> Result<Prefix, Fault> {
