@@ -342,7 +342,7 @@ fn a_query_that_hits_a_limit_names_it_and_the_next_one_is_answered() {
     let (from, to) = store.ends();
     let ask = |change: fn(&mut api::query::Config), path: &str, word: &str| {
         let rest = Rest::start(&store.engine.link(), |config| change(&mut config.api.query));
-        let (status, _, octets) = rest.ask(path, &[("from", &from), ("to", &to), ("group_by", word)]);
+        let (status, _, octets) = rest.ask(path, &[("from", &from), ("to", &to), ("group_by", word), ("step", "1s")]);
         let json: Value = serde_json::from_slice(&octets).unwrap();
         (status, json["error"]["code"].as_str().unwrap_or("").to_owned(), json["error"]["message"].as_str().unwrap_or("").to_owned())
     };
@@ -353,6 +353,9 @@ fn a_query_that_hits_a_limit_names_it_and_the_next_one_is_answered() {
             ask(|config| config.memory_octets_max = 100_000, "top", "src_address,dst_address,src_port,dst_port"),
         ),
         ("rows_result_max = 20", ask(|config| config.rows_result_max = 20, "traffic", "src_port")),
+        // 3,600 points of a second each: of the ports too many rows, of the two exporters fewer rows than values.
+        ("chart_values_max = 200", ask(|config| config.chart_values_max = 200, "traffic", "src_port")),
+        ("chart_values_max = 7199", ask(|config| config.chart_values_max = 7_199, "traffic", "exporter")),
     ] {
         assert_eq!((answer.0, answer.1.as_str()), (422, "query_limit"), "{key}: {}", answer.2);
         assert!(answer.2.contains(&format!("api.query.{key}")), "{}", answer.2);
@@ -380,6 +383,15 @@ fn what_flows_no_longer_cover_comes_from_sums_and_what_only_they_have_is_missing
     );
     assert_eq!(top["source"]["covers"]["from"], moment(first));
     assert_eq!(read(&top["total"]), sums(store.directions().filter(|record| record.time >= middle)));
+    let ports = rest.get("traffic", &[("from", &from), ("to", &to), ("step", "10m"), ("group_by", "src_port")]);
+    // Three points of ten minutes are gone, and the fourth begins before the first flow that is left.
+    let is_known =
+        |line: &Value, values: &str| -> Vec<bool> { line[values].as_array().unwrap().iter().map(|value| !value.is_null()).collect() };
+    let known = (0..6_u64).map(|point| store.from + point * 600 >= first).collect::<Vec<_>>();
+    assert_eq!(known.iter().filter(|known| **known).count(), if first == middle { 3 } else { 2 });
+    for line in ports["series"].as_array().unwrap().iter().chain([&ports["other"], &ports["total"]]) {
+        assert_eq!((is_known(line, "values"), is_known(line, "errors")), (known.clone(), known.clone()), "{line}");
+    }
     let listed = rest.get("flows", &[("from", &from), ("to", &to)]);
     assert_eq!(listed["missing"]["from"], from);
 }

@@ -62,6 +62,8 @@ pub struct Config {
     pub answer_octets_max: u64,
     /// Points of a chart whose step is asked for.
     pub points_max: u64,
+    /// Values of a chart: its points, of each of its groups.
+    pub chart_values_max: u64,
     /// Flows of one CSV or Parquet answer.
     pub export_rows_max: u64,
     /// Octets of a filter's text.
@@ -87,6 +89,7 @@ impl Default for Config {
             wait_milliseconds_max: 5_000,
             answer_octets_max: 67_108_864,
             points_max: 10_000,
+            chart_values_max: 120_000,
             export_rows_max: 1_000_000,
             filter_octets_max: 8_192,
             filter_depth_max: 32,
@@ -121,6 +124,7 @@ impl Config {
             ("api.query.export_concurrent_max", count(self.export_concurrent_max)),
             ("api.query.answer_octets_max", self.answer_octets_max),
             ("api.query.points_max", self.points_max),
+            ("api.query.chart_values_max", self.chart_values_max),
             ("api.query.export_rows_max", self.export_rows_max),
             ("api.query.filter_octets_max", count(self.filter_octets_max)),
             ("api.query.filter_depth_max", count(self.filter_depth_max)),

@@ -119,8 +119,17 @@ impl Desk {
     ///
     /// [`AskError`].
     pub async fn ask(&self, statement: &Statement) -> Result<Answered, AskError> {
+        self.ask_for(statement, self.config.rows_result_max).await
+    }
+
+    /// Asks for so many rows at most, if there may be as many at all.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`].
+    pub async fn ask_for(&self, statement: &Statement, rows_max: u64) -> Result<Answered, AskError> {
         let (client, permit) = self.admit().await?;
-        let mut stream = self.send(client, permit, statement, "JSONCompact", self.config.rows_result_max)?;
+        let mut stream = self.send(client, permit, statement, "JSONCompact", self.config.rows_result_max.min(rows_max))?;
         let work = async {
             let mut octets = Vec::new();
             while let Some(part) = stream.next().await? {

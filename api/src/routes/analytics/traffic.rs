@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::error::{ApiError, Fault};
+use crate::query::ask::AskError;
 use crate::query::dimension::Field;
 use crate::query::level::{self, Plan};
 use crate::query::names::{self, Names};
@@ -35,9 +36,19 @@ pub(super) async fn get(mut call: Call) -> Result<Answer, ApiError> {
     let desk = &call.app.desk;
     let question = Question { measure, group_by, filter, top };
     let plan = level::chart(&question.fields(), span, step, &*desk.coverage().await?);
-    let answered = desk.ask(&question.series(&plan)).await?;
+    let values_max = desk.config().chart_values_max;
+    let limit = || AskError::Limit { what: "more values of a chart", key: "chart_values_max", value: values_max };
+    let answered = desk.ask_for(&question.series(&plan), values_max).await.map_err(|error| match error {
+        AskError::Limit { key: "rows_result_max", .. } if values_max < desk.config().rows_result_max => limit(),
+        other => other,
+    })?;
     let mut chart = Chart::new(&plan, measure, call.now.milliseconds() / 1_000);
-    answered.data.iter().for_each(|row| chart.take(row, &question.group_by));
+    for row in &answered.data {
+        chart.take(row, &question.group_by);
+        if chart.values() > values_max {
+            return Err(limit().into());
+        }
+    }
     let metric = words.iter().find(|(_, own)| *own == measure).map(|(word, _)| *word);
     let mut answer = json!({
         "from": window::shown(plan.span.from), "to": window::shown(plan.span.to), "step": plan.step, "metric": metric, "group_by": question.group_by,
@@ -58,6 +69,8 @@ struct Chart {
     points: Vec<u64>,
     /// How many seconds each point has had so far.
     seconds: Vec<u64>,
+    /// Whether of each point everything is kept.
+    are_covered: Vec<bool>,
     /// By the columns of the group as text; of the others together, nothing.
     groups: BTreeMap<Option<String>, Line>,
 }
@@ -75,7 +88,13 @@ impl Chart {
         // The point that is going on has had only a part of its step.
         let had = |start: &u64| if now > *start { (now - start).min(plan.step) } else { plan.step };
         let seconds = points.iter().map(had).collect();
-        Self { measure, step: plan.step, points, seconds, groups: BTreeMap::new() }
+        let are_covered = points.iter().map(|start| plan.missing.is_none_or(|missing| *start >= missing.to)).collect();
+        Self { measure, step: plan.step, points, seconds, are_covered, groups: BTreeMap::new() }
+    }
+
+    /// Values that it has by now, a group's of every point.
+    fn values(&self) -> u64 {
+        u64::try_from(self.groups.len().saturating_mul(self.points.len())).unwrap_or(u64::MAX)
     }
 
     fn take(&mut self, row: &[Value], group_by: &[Field]) {
@@ -124,8 +143,12 @@ impl Chart {
     fn shown(&self, line: &Line) -> Map<String, Value> {
         let mut fields = sum(&line.volumes).shown();
         let each = |rate: &dyn Fn(&Volume) -> f64| {
-            let rates = line.volumes.iter().zip(&self.seconds).map(|(volume, seconds)| rounded(rate(volume) / real(*seconds)));
-            Value::Array(rates.collect())
+            let points = line.volumes.iter().zip(&self.seconds).zip(&self.are_covered);
+            // Of what is kept no more nothing is known, and least of all that it was nothing.
+            let shown = |((volume, seconds), is_covered): ((&Volume, &u64), &bool)| {
+                if *is_covered { rounded(rate(volume) / real(*seconds)) } else { Value::Null }
+            };
+            Value::Array(points.map(shown).collect())
         };
         let (values, errors) = match self.measure {
             Measure::Octets => (each(&|volume| real(volume.octets) * 8.0), each(&|volume| volume.octets_error() * 8.0)),
