@@ -108,7 +108,7 @@ mod tests {
             "receive": {"shards": 20000, "exporters_max": 0},
             "decode": {"templates_max": 0},
             "count": {"hosts_max": 0, "suspects_max": 65534},
-            "store": {"batch_rows_max": 0, "spool": {"blocks_max": 0}, "clickhouse": {"url": "127.0.0.1:8123", "database": "a b"}}
+            "store": {"batch_rows_max": 0, "spool": {"blocks_max": 0}, "clickhouse": {"url": "127.0.0.1:8123", "database": "2weir", "cluster": "{cluster}"}}
         }"#;
         let found = serde_json::from_str::<Config>(faulty).unwrap().check();
         let keys: Vec<&str> = found.iter().map(ConfigError::key).collect();
@@ -122,10 +122,17 @@ mod tests {
             "store.spool.blocks_max",
             "store.clickhouse.url",
             "store.clickhouse.database",
+            "store.clickhouse.cluster",
         ];
         assert_eq!(keys, expected);
         assert_eq!(found[1].to_string(), "20000 is not within 0 to 256");
         assert_eq!(found[7].to_string(), "must begin with https:// or http://");
+        assert_eq!(found[8].to_string(), "must be letters, digits and _, and not begin with a digit");
+        let config = |database: &str, cluster: &str| {
+            let text = format!(r#"{{"store": {{"clickhouse": {{"database": "{database}", "cluster": "{cluster}"}}}}}}"#);
+            serde_json::from_str::<Config>(&text).unwrap().check().len()
+        };
+        assert_eq!([config("_weir2", "edge-1.a"), config("", ""), config("we ir", "")], [0, 1, 1]);
     }
 
     #[test]

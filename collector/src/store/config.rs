@@ -66,12 +66,25 @@ impl Config {
         let Clickhouse { url, database, user, cluster, .. } = &self.clickhouse;
         let host = ["https://", "http://"].iter().find_map(|scheme| url.strip_prefix(scheme));
         faults.text("clickhouse.url", host.is_some_and(|host| !host.is_empty()), "must begin with https:// or http://");
-        let is_word = |text: &str| text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
-        faults.text("clickhouse.database", !database.is_empty() && is_word(database), "must be letters, digits and _");
+        faults.text("clickhouse.database", is_database(database), "must be letters, digits and _, and not begin with a digit");
         faults.text("clickhouse.user", !user.is_empty(), "must not be empty");
-        let is_cluster = |text: &str| text.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-.{}".contains(letter));
-        faults.text("clickhouse.cluster", is_cluster(cluster), "must be letters, digits and _ - . { }");
+        faults.text(
+            "clickhouse.cluster",
+            is_cluster(cluster),
+            "must be a cluster's own name, of letters, digits and _ - .; no macro like {cluster}",
+        );
     }
+}
+
+/// Whether a database can have this name without quotes around it.
+pub(super) fn is_database(name: &str) -> bool {
+    let is_word = name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    is_word && name.starts_with(|first: char| !first.is_ascii_digit())
+}
+
+/// Whether a cluster can have this name between quotes, none included. A macro would stand for another name on each server.
+pub(super) fn is_cluster(name: &str) -> bool {
+    name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-.".contains(letter))
 }
 
 /// What can be asked for in octets: a pebibyte.

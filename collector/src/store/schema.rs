@@ -8,7 +8,7 @@ use clickhouse::{Client, Compression};
 use sha2::{Digest, Sha256};
 use tracing::info;
 
-use super::config::{Config, Engine, Retention};
+use super::config::{Config, Engine, Retention, is_cluster, is_database};
 use super::statement::Filling;
 
 /// The oldest ClickHouse that stores each block once, in what views make of it too.
@@ -113,12 +113,10 @@ impl Schema {
     /// [`SchemaError::Name`] if a name is none that needs no quotes.
     pub fn new(config: &Config, database: &str) -> Result<Self, SchemaError> {
         let cluster = if config.engine == Engine::Clickhouse { config.clickhouse.cluster.as_str() } else { "" };
-        let is_plain = |character: char| character.is_ascii_alphanumeric() || character == '_';
-        if !database.chars().all(is_plain) || database.is_empty() || database.starts_with(|first: char| first.is_ascii_digit()) {
+        if !is_database(database) {
             return Err(SchemaError::Name(database.to_owned()));
         }
-        // It stands in quotes.
-        if !cluster.chars().all(|character| is_plain(character) || matches!(character, '-' | '.')) {
+        if !is_cluster(cluster) {
             return Err(SchemaError::Name(cluster.to_owned()));
         }
         let filling = Filling { database: database.to_owned(), cluster: cluster.to_owned(), blocks_remembered: blocks_remembered(config) };
