@@ -114,7 +114,7 @@ impl Pipe {
         let store = flows.link().clone();
         let poller = tokio::spawn(snmp::run(live.interfaces().clone()));
         let told = Arc::new(Notify::new());
-        let keeper = (tokio::spawn(keep::run(live.interfaces().clone(), store.clone(), Arc::clone(&told))), told);
+        let keeper = (tokio::spawn(keep::run(live.interfaces().clone(), store.clone(), flows.statement(), Arc::clone(&told))), told);
         Ok(Self {
             collector,
             flows,

@@ -35,6 +35,7 @@ pub struct Keeper {
     /// Those that look for a server, and after what is too old.
     tasks: Vec<JoinHandle<()>>,
     link: Link,
+    statement: LateInsert,
     interfaces: LateInterfaces,
 }
 
@@ -49,7 +50,10 @@ impl Keeper {
         let link = Link::away("collector.store.engine is none: flows are not kept");
         let interfaces = LateInterfaces::default();
         if kept.engine == Kind::None {
-            return Ok((Self { store: None, engine: None, tasks: Vec::new(), link, interfaces }, Vec::new()));
+            return Ok((
+                Self { store: None, engine: None, tasks: Vec::new(), link, statement: LateInsert::default(), interfaces },
+                Vec::new(),
+            ));
         }
         link.set_away("the engine has not answered yet");
         let database = kept.clickhouse.database.clone();
@@ -72,8 +76,8 @@ impl Keeper {
         let future_milliseconds_max = config.count.future_milliseconds_max;
         let encode = Box::new(Flows::new(future_milliseconds_max, networks.clone(), applications, LateInterfaces::clone(&interfaces)));
         let shards = config.receive.shards().max(1);
-        let (store, handovers) = Store::start(kept, &data_dir.join("spool"), shards, link.clone(), encode, statement)?;
-        Ok((Self { store: Some(store), engine, tasks, link, interfaces }, handovers))
+        let (store, handovers) = Store::start(kept, &data_dir.join("spool"), shards, link.clone(), encode, LateInsert::clone(&statement))?;
+        Ok((Self { store: Some(store), engine, tasks, link, statement, interfaces }, handovers))
     }
 
     /// From now on flows carry what is known of interfaces.
@@ -85,6 +89,12 @@ impl Keeper {
     #[must_use]
     pub fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// How blocks are inserted, once that is known.
+    #[must_use]
+    pub fn statement(&self) -> LateInsert {
+        LateInsert::clone(&self.statement)
     }
 
     /// What the store tells; `None` where nothing is kept.

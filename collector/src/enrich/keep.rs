@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use super::counter::Minute;
 use super::interface::{Interfaces, Source};
+use crate::store::insert::{Failure, Insert, send};
 use crate::store::link::Link;
+use crate::store::writer::LateInsert;
 
 /// How often it is looked for minutes that are over.
 const TURN: Duration = Duration::from_secs(2);
@@ -18,29 +20,27 @@ const TURN: Duration = Duration::from_secs(2);
 const STOP_WAIT: Duration = Duration::from_secs(5);
 /// Minutes of one insert.
 const ROWS_MAX: usize = 10_000;
-/// How long the engine may take for it.
-const INSERT_WAIT: Duration = Duration::from_secs(30);
 
 /// Why minutes were not stored; they are sent again.
 #[derive(Debug, thiserror::Error)]
 enum KeepError {
     #[error(transparent)]
     Away(#[from] crate::store::link::Away),
-    #[error("the store refuses the interfaces' counters: {0}")]
-    Engine(#[from] clickhouse::error::Error),
-    #[error("the store took longer than {0:?} for the interfaces' counters")]
-    Late(Duration),
+    #[error("the store does not take the interfaces' counters: {0}")]
+    Engine(#[from] Failure),
 }
 
 /// Stores until `stop` is told; then ends the running minutes and stores all that wait, as far as the engine takes it in time.
-pub async fn run(interfaces: Interfaces, link: Link, stop: Arc<Notify>) {
-    let mut keeper = Keeper { interfaces, link, batch: Vec::new(), was_refused: false };
+///
+/// How the store's own blocks are inserted tells how many shards there are.
+pub async fn run(interfaces: Interfaces, link: Link, statement: LateInsert, stop: Arc<Notify>) {
+    let mut keeper = Keeper { interfaces, link, statement, batch: Batch::default(), was_refused: false };
     while tokio::time::timeout(TURN, stop.notified()).await.is_err() {
         keeper.turn().await;
     }
     keeper.interfaces.finish();
     let _late = tokio::time::timeout(STOP_WAIT, keeper.turn()).await;
-    let minutes = keeper.interfaces.metrics().minutes_waiting.load(Relaxed) + number(keeper.batch.len());
+    let minutes = keeper.interfaces.metrics().minutes_waiting.load(Relaxed) + number(keeper.batch.minutes.len());
     if minutes > 0 {
         tracing::warn!(minutes, "counters of interfaces are lost with the stop: the store is away");
     }
@@ -49,9 +49,17 @@ pub async fn run(interfaces: Interfaces, link: Link, stop: Arc<Notify>) {
 struct Keeper {
     interfaces: Interfaces,
     link: Link,
-    /// What is being sent; the same until the engine has it, so that what it took though its answer was lost is known to it.
-    batch: Vec<Minute>,
+    statement: LateInsert,
+    /// What is being sent; the same until the engine has it.
+    batch: Batch,
     was_refused: bool,
+}
+
+/// Minutes that are sent together, under an id by which the engine knows them if it took them though its answer was lost.
+#[derive(Debug, Default)]
+struct Batch {
+    id: Uuid,
+    minutes: Vec<Minute>,
 }
 
 impl Keeper {
@@ -70,39 +78,27 @@ impl Keeper {
 
     async fn store(&mut self) -> Result<(), KeepError> {
         let client = self.link.client()?;
+        let Some(shards) = self.statement.get().map(|statement| statement.shards) else {
+            // It is being asked for.
+            return Ok(());
+        };
+        let insert = Insert::interface_counters(shards);
         loop {
-            if self.batch.is_empty() {
-                self.batch = self.interfaces.take_waiting(ROWS_MAX);
+            if self.batch.minutes.is_empty() {
+                self.batch = Batch { id: Uuid::new_v4(), minutes: self.interfaces.take_waiting(ROWS_MAX) };
             }
-            if self.batch.is_empty() {
+            if self.batch.minutes.is_empty() {
                 return Ok(());
             }
-            insert(&client, &self.batch).await?;
-            self.interfaces.metrics().minutes_stored.fetch_add(number(self.batch.len()), Relaxed);
-            self.batch.clear();
+            send(&client, &insert, (self.batch.id, 0), rows(&self.batch.minutes).into()).await?;
+            self.interfaces.metrics().minutes_stored.fetch_add(number(self.batch.minutes.len()), Relaxed);
+            self.batch.minutes.clear();
         }
     }
 }
 
 fn number(minutes: usize) -> u64 {
     u64::try_from(minutes).unwrap_or(u64::MAX)
-}
-
-async fn insert(client: &clickhouse::Client, minutes: &[Minute]) -> Result<(), KeepError> {
-    let rows = rows(minutes);
-    // What was taken though the answer was lost is known by its octets when it comes again.
-    let token =
-        format!("counters-{:08x}-{}-{}", crc32fast::hash(rows.as_bytes()), rows.len(), minutes.first().map_or(0, |minute| minute.time.0));
-    let mut insert = client
-        .insert_formatted_with("INSERT INTO interface_counters FORMAT JSONEachRow")
-        .with_setting("async_insert", "0")
-        .with_setting("insert_deduplication_token", token);
-    let sent = async {
-        insert.send(Bytes::from(rows)).await?;
-        insert.end().await
-    };
-    tokio::time::timeout(INSERT_WAIT, sent).await.map_err(|_| KeepError::Late(INSERT_WAIT))??;
-    Ok(())
 }
 
 /// A line of JSON for each minute, as the columns are named.
@@ -133,9 +129,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_minute_is_a_line_with_the_names_of_the_columns() {
-        let minute = Minute {
+    fn minute() -> Minute {
+        Minute {
             exporter: Address::from_v4(0xc000_0201),
             interface: 3,
             source: Source::Snmp,
@@ -147,8 +142,12 @@ mod tests {
             milliseconds: 60_000,
             speed_bits: 5,
             is_up: true,
-        };
-        let lines = rows(&[minute.clone(), Minute { exporter: Address(1), ..minute }]);
+        }
+    }
+
+    #[test]
+    fn a_minute_is_a_line_with_the_names_of_the_columns() {
+        let lines = rows(&[minute(), Minute { exporter: Address(1), ..minute() }]);
         let rows: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(
             (&rows[0]["exporter"], &rows[1]["exporter"], &rows[0]["time"]),
@@ -156,5 +155,50 @@ mod tests {
         );
         let sql = include_str!("../../../schemas/clickhouse/0003_interface_counters.sql");
         assert!(rows[0].as_object().unwrap().keys().all(|name| sql.contains(&format!("\n    {name} "))), "{lines}");
+    }
+    /// By its id a batch that is sent again meets itself: on the shard that follows from it, which has answered for it.
+    #[tokio::test]
+    async fn minutes_that_are_sent_again_go_to_the_same_shard_under_the_same_id() {
+        use std::collections::BTreeMap;
+        use std::sync::Mutex;
+
+        use axum::extract::{Query, State};
+        use axum::http::StatusCode;
+
+        type Asked = Arc<Mutex<Vec<BTreeMap<String, String>>>>;
+        let forgetful = async |State(asked): State<Asked>, Query(pairs): Query<BTreeMap<String, String>>| {
+            let mut asked = asked.lock().unwrap();
+            asked.push(pairs);
+            // The first time it takes them, and does not say so.
+            if asked.len() == 1 { StatusCode::BAD_GATEWAY } else { StatusCode::OK }
+        };
+        let asked = Asked::default();
+        let router = axum::Router::new().fallback(forgetful).with_state(Arc::clone(&asked));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let link = Link::away("not yet");
+        link.set_up(crate::store::link::Endpoint {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            user: String::new(),
+            password: String::new(),
+            database: "weir".to_owned(),
+            is_remote: true,
+        });
+        tokio::spawn(async move { axum::serve(listener, router).await });
+
+        let (interfaces, statement) = (Interfaces::new(&super::super::interface::Config::default()), LateInsert::default());
+        let batch = Batch { id: Uuid::from_u128(7), minutes: vec![minute()] };
+        let mut keeper = Keeper { interfaces, link, statement, batch, was_refused: false };
+        keeper.turn().await;
+        assert!(asked.lock().unwrap().is_empty(), "how many shards there are is not known yet");
+        keeper.statement.set(Insert::flows(3)).unwrap();
+        keeper.turn().await;
+        keeper.turn().await;
+        assert_eq!((keeper.batch.minutes.len(), keeper.interfaces.metrics().minutes_stored.load(Relaxed)), (0, 1));
+        let asked = asked.lock().unwrap();
+        assert_eq!((asked.len(), &asked[0]), (2, &asked[1]));
+        let said = |name: &str| asked[0].get(name).map(String::as_str);
+        // 7 modulo 3 shards is the second.
+        assert_eq!((said("insert_shard_id"), said("distributed_foreground_insert")), (Some("2"), Some("1")));
+        assert_eq!(said("insert_deduplication_token"), Some(Uuid::from_u128(7).to_string().as_str()));
     }
 }

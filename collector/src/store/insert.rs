@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use clickhouse::Client;
 use clickhouse::error::Error;
+use uuid::Uuid;
 
 use super::queue::Block;
 
@@ -83,17 +85,25 @@ impl Failure {
 ///
 /// [`Failure`]; after [`Failure::Later`] the engine may have it nevertheless.
 pub async fn insert(client: &Client, insert: &Insert, block: &Block) -> Result<(), Failure> {
+    send(client, insert, (block.id, block.past.shards), block.octets.clone()).await
+}
+
+/// Inserts rows as a whole, or not at all, under an id, and the shards that the cluster had when they were first sent (0 = now).
+///
+/// # Errors
+///
+/// [`Failure`]; after [`Failure::Later`] the engine may have them nevertheless.
+pub(crate) async fn send(client: &Client, insert: &Insert, (id, shards_then): (Uuid, u32), rows: Bytes) -> Result<(), Failure> {
     let mut request = client.insert_formatted_with(insert.statement.as_str());
     for (name, value) in &insert.settings {
         request = request.with_setting(name, value);
     }
-    if let Some(shard) = insert.shard(block.id, block.past.shards) {
+    if let Some(shard) = insert.shard(id, shards_then) {
         request = request.with_setting("insert_shard_id", shard.to_string());
     }
-    let mut request =
-        request.with_setting("insert_deduplication_token", block.id.to_string()).with_timeouts(Some(DEADLINE), Some(DEADLINE));
+    let mut request = request.with_setting("insert_deduplication_token", id.to_string()).with_timeouts(Some(DEADLINE), Some(DEADLINE));
     // In one piece: a request that is given up in the middle is cut, and never ends as if it were whole.
-    request.send(block.octets.clone()).await.map_err(failure)?;
+    request.send(rows).await.map_err(failure)?;
     request.end().await.map_err(failure)
 }
 

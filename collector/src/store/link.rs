@@ -30,6 +30,40 @@ enum Standing {
 #[derive(Clone, Debug)]
 pub struct Link(Arc<ArcSwap<Standing>>);
 
+/// The way with connections of its own, for who runs on a runtime of his own: what another opened is served by the runtime that it was
+/// opened on, and waits when that is busy with other things.
+#[derive(Debug)]
+pub struct OwnWay {
+    link: Link,
+    /// The client, and where it leads.
+    made: Option<(Endpoint, clickhouse::Client)>,
+}
+
+impl OwnWay {
+    /// A way of one's own where `link` leads.
+    #[must_use]
+    pub fn new(link: Link) -> Self {
+        Self { link, made: None }
+    }
+
+    /// A client of the engine, with our database; the same as long as the engine answers at the same place.
+    ///
+    /// # Errors
+    ///
+    /// [`Away`] while it does not answer.
+    pub fn client(&mut self) -> Result<clickhouse::Client, Away> {
+        let endpoint = self.link.endpoint()?;
+        match &self.made {
+            Some((made, own)) if *made == endpoint => Ok(own.clone()),
+            _ => {
+                let own = client(&endpoint);
+                self.made = Some((endpoint, own.clone()));
+                Ok(own)
+            }
+        }
+    }
+}
+
 /// The engine does not answer for now, or is not there at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -109,5 +143,36 @@ mod tests {
         assert_eq!(link.clone().endpoint(), Ok(endpoint));
         link.set_away("the engine was ended by signal 9");
         assert!(link.client().is_err());
+    }
+    /// On a connection that another has opened, an insert would wait for what that one is busy with.
+    #[tokio::test]
+    async fn a_way_of_ones_own_has_its_own_connections_and_keeps_them() {
+        use axum::extract::ConnectInfo;
+        use std::net::SocketAddr;
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            user: String::new(),
+            password: String::new(),
+            database: "weir".to_owned(),
+            is_remote: false,
+        };
+        let router = axum::Router::new().fallback(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.port().to_string() });
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
+        let link = Link::away("not yet");
+        let mut own = OwnWay::new(link.clone());
+        assert!(own.client().is_err());
+        link.set_up(endpoint);
+        let port = async |client: clickhouse::Client| client.query_raw("").fetch_bytes("TSV").unwrap().collect().await.unwrap();
+        let ports = [
+            port(link.client().unwrap()).await,
+            port(own.client().unwrap()).await,
+            port(link.client().unwrap()).await,
+            port(own.client().unwrap()).await,
+        ];
+        assert_ne!(ports[0], ports[1]);
+        assert_eq!((&ports[0], &ports[1]), (&ports[2], &ports[3]));
     }
 }

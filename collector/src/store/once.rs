@@ -1,4 +1,4 @@
-//! What an insert of flows says besides its block, so that a block which is sent again is stored once, in what views make of it too.
+//! What an insert says besides its block, so that a block which is sent again is stored once, in what views make of it too.
 
 use uuid::Uuid;
 
@@ -11,6 +11,16 @@ impl Insert {
     /// Inserts of flows, on a cluster of so many shards or (0) a single server; which columns a block has, it says itself.
     #[must_use]
     pub fn flows(shards: u32) -> Self {
+        Self::of("INSERT INTO flows FORMAT Native", shards)
+    }
+
+    /// Inserts of what interfaces count, on the same.
+    #[must_use]
+    pub fn interface_counters(shards: u32) -> Self {
+        Self::of("INSERT INTO interface_counters FORMAT JSONEachRow", shards)
+    }
+
+    fn of(statement: &str, shards: u32) -> Self {
         let mut settings = vec![
             // The answer comes when the block is stored, and not when it waits for others.
             ("async_insert", "0".to_owned()),
@@ -30,7 +40,7 @@ impl Insert {
             settings.push(("distributed_foreground_insert", "1".to_owned()));
         }
         let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Self { statement: "INSERT INTO flows FORMAT Native".to_owned(), settings, shards }
+        Self { statement: statement.to_owned(), settings, shards }
     }
 
     /// The shard of the cluster that a block goes to, as a whole: when it is sent again it meets itself, though the cluster has grown

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::LateInsert;
 use crate::store::insert::{Failure, Insert, insert};
-use crate::store::link::Link;
+use crate::store::link::{Link, OwnWay};
 use crate::store::metrics::{Aside, Metrics};
 use crate::store::queue::{Block, Next, Past, Queue};
 
@@ -45,7 +45,7 @@ impl Default for Patience {
 /// Inserts what waits in the queue.
 pub(super) struct Inserter {
     queue: Arc<Queue>,
-    link: Link,
+    way: OwnWay,
     statement: LateInsert,
     metrics: Arc<Metrics>,
     closes: watch::Receiver<bool>,
@@ -75,7 +75,7 @@ impl Inserter {
         closes: watch::Receiver<bool>,
         patience: Patience,
     ) -> Self {
-        Self { queue, link, statement, metrics, closes, patience, took: Duration::ZERO, refused: None, starved: None }
+        Self { queue, way: OwnWay::new(link), statement, metrics, closes, patience, took: Duration::ZERO, refused: None, starved: None }
     }
 
     /// Inserts block by block, in order, until the store closes and nothing more can be done.
@@ -170,7 +170,7 @@ impl Inserter {
     }
 
     async fn insert(&mut self, block: &mut Block) -> Result<(), Failure> {
-        let client = self.link.client().map_err(|away| Failure::unsent(&away))?;
+        let client = self.way.client().map_err(|away| Failure::unsent(&away))?;
         let Some(statement) = self.statement.get() else {
             return Err(Failure::unsent(&"the engine has not said how blocks are inserted"));
         };
