@@ -242,6 +242,9 @@ impl Live {
         if let (lost, Some(_)) = (news.lost.0, news.lost.1.filter(|seen| now.since(*seen) < LOSS_MILLISECONDS)) {
             failing.insert("store".to_owned(), format!("{lost} records are lost, some of them in the last minute"));
         }
+        if self.store().is_some_and(|status| !status.is_whole()) {
+            failing.insert("store".to_owned(), "a thread of the store has ended by a fault of ours: flows are kept no more".to_owned());
+        }
         failing
     }
 
@@ -305,4 +308,36 @@ fn add(known: &mut DomainReport, other: &DomainReport) {
     known.interfaces.extend(&other.interfaces);
     known.interfaces.sort_unstable();
     known.interfaces.dedup();
+}
+
+#[cfg(test)]
+mod tests {
+    use collector::store::config::Config;
+    use collector::store::link::Link;
+    use collector::store::writer::{Encode, LateInsert, Store};
+    use schemas::flow::FlowBatch;
+
+    use super::*;
+
+    struct Nothing;
+
+    impl Encode for Nothing {
+        fn encode(&mut self, _: &FlowBatch) -> bytes::Bytes {
+            bytes::Bytes::new()
+        }
+    }
+
+    #[test]
+    fn a_store_whose_threads_have_ended_is_not_taken_for_health() {
+        let folder = std::env::temp_dir().join(format!("weir-live-{}", uuid::Uuid::new_v4()));
+        let live = Live::new(Arc::new(Rates::new(1)));
+        let (store, handovers) =
+            Store::start(&Config::default(), &folder, 1, Link::away("away"), Box::new(Nothing), LateInsert::default()).unwrap();
+        live.keeps(store.status().clone());
+        assert!(live.failing(Timestamp(0)).is_empty());
+        // The thread that makes blocks ends when nobody can hand it anything, and the other behind it.
+        drop(handovers);
+        store.stop();
+        assert!(live.failing(Timestamp(0))["store"].contains("a thread of the store has ended"));
+    }
 }

@@ -5,6 +5,7 @@ mod inserter;
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -52,9 +53,25 @@ pub struct Store {
 pub struct Status {
     metrics: Arc<Metrics>,
     recovered: Arc<Recovered>,
+    is_whole: Arc<AtomicBool>,
+}
+
+/// What each of the threads holds: when one ends, however it ends, the store is not whole any more.
+struct Part(Arc<AtomicBool>);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Status {
+    /// Whether both threads run; if one has panicked, flows are kept no more.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.is_whole.load(Ordering::Relaxed)
+    }
+
     /// Counts besides the ledgers.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
@@ -100,7 +117,8 @@ impl Store {
         statement: LateInsert,
         patience: Patience,
     ) -> io::Result<(Self, Vec<Handover>)> {
-        let status = Status { metrics: Arc::default(), recovered: Arc::default() };
+        let status = Status { metrics: Arc::default(), recovered: Arc::default(), is_whole: Arc::new(AtomicBool::new(true)) };
+        let part = || Part(Arc::clone(&status.is_whole));
         let (spool, opened) = Spool::open(folder, &config.spool, &status.recovered);
         status.metrics.opened(&opened);
         let queue = Arc::new(Queue::new(config, spool, Arc::clone(&status.metrics)));
@@ -108,9 +126,14 @@ impl Store {
         let (closed, closes) = watch::channel(false);
         let inserter = Inserter::new(Arc::clone(&queue), link, statement, Arc::clone(&status.metrics), closes, patience);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let inserter = Builder::new().name("weir-store-send".to_owned()).spawn(move || runtime.block_on(inserter.run()))?;
-        let metrics = Arc::clone(&status.metrics);
+        let sends = part();
+        let inserter = Builder::new().name("weir-store-send".to_owned()).spawn(move || {
+            let _sends = sends;
+            runtime.block_on(inserter.run());
+        })?;
+        let (metrics, makes) = (Arc::clone(&status.metrics), part());
         let encoder = Builder::new().name("weir-store-make".to_owned()).spawn(move || {
+            let _makes = makes;
             make_blocks(&intake, encode, &queue, &metrics);
             closed.send_replace(true);
         })?;
@@ -121,12 +144,6 @@ impl Store {
     #[must_use]
     pub fn status(&self) -> &Status {
         &self.status
-    }
-
-    /// Whether both threads run.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        !self.encoder.is_finished() && !self.inserter.is_finished()
     }
 
     /// Waits until everything that the shards have handed over is with the engine or on disk; the shards must have ended.

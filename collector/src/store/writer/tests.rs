@@ -397,6 +397,40 @@ fn while_an_answer_is_late_everything_goes_to_disk_and_is_stored_once_when_it_ha
     shard.stop();
 }
 
+struct Fragile;
+
+impl Encode for Fragile {
+    fn encode(&mut self, _: &FlowBatch) -> Bytes {
+        panic!("as a fault of ours would")
+    }
+}
+
+#[test]
+fn a_thread_that_has_panicked_is_known() {
+    let folder = Folder::new();
+    let start = |encode: Box<dyn Encode>| {
+        Store::start(&Config::default(), &folder.0, 1, Link::away("away"), encode, LateInsert::default()).unwrap()
+    };
+    let (store, handovers) = start(Box::new(Ports));
+    assert!(store.status().is_whole());
+    drop(handovers);
+    store.stop();
+
+    let (store, mut handovers) = start(Box::new(Fragile));
+    let (status, mut exporters) = (store.status().clone(), Exporters::new(PrefixSet::default(), 10));
+    exporters.admit(EXPORTER, Timestamp(0)).unwrap();
+    let mut batch = FlowBatch::with_capacity(10);
+    batch.commit(1, origin());
+    handovers[0].take(&batch, &mut exporters, Timestamp(0));
+    handovers[0].send();
+    wait(|| !status.is_whole());
+    // What is handed over from now on is not taken for stored.
+    handovers[0].take(&batch, &mut exporters, Timestamp(0));
+    handovers[0].send();
+    assert_eq!(exporters.handed(EXPORTER).ledger().records_dropped_by_queue, 1);
+    store.stop();
+}
+
 /// A block of 10 rows has 20 octets: the queue holds two, and the spool none.
 #[test]
 fn without_a_spool_what_the_queue_does_not_hold_is_lost_and_counted() {
