@@ -19,6 +19,8 @@ use crate::store::link::{Endpoint, Link};
 
 /// How long a child may take until it answers: it reads the parts of its tables first, and may wait for the lock of its folder.
 const START_WAIT: Duration = Duration::from_secs(120);
+/// One that was given up had perhaps more to read: the next may take twice as long, up to this.
+const START_WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// Between two looks at the child.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
 /// How long a sign of life may take.
@@ -70,6 +72,7 @@ impl Engine {
             start,
             metrics: Arc::clone(&metrics),
             stopped,
+            start_wait: START_WAIT,
         };
         let thread = std::thread::Builder::new().name("weir-engine".to_owned()).spawn(move || supervisor.keep())?;
         Ok(Self { stop, thread: Some(thread), metrics })
@@ -108,6 +111,8 @@ enum Trouble {
     Stop(String),
     /// It did not come up.
     Start(String),
+    /// Nothing was heard of it.
+    Silence,
     /// It was up and has ended.
     End(String),
 }
@@ -121,10 +126,12 @@ struct Supervisor {
     start: Start,
     metrics: Arc<Metrics>,
     stopped: Receiver<()>,
+    /// How long the next child may take until it answers.
+    start_wait: Duration,
 }
 
 impl Supervisor {
-    fn keep(self) -> String {
+    fn keep(mut self) -> String {
         let mut pause = PAUSE_MIN;
         loop {
             let began = Instant::now();
@@ -140,6 +147,13 @@ impl Supervisor {
                     return how;
                 }
                 Trouble::Start(reason) => {
+                    self.metrics.start_failed(&reason, pause);
+                    format!("the engine does not start: {reason}")
+                }
+                Trouble::Silence => {
+                    let waited = self.start_wait;
+                    self.start_wait = (waited * 2).min(START_WAIT_MAX);
+                    let reason = format!("nothing was heard of it for {waited:?}, the next may take {:?}", self.start_wait);
                     self.metrics.start_failed(&reason, pause);
                     format!("the engine does not start: {reason}")
                 }
@@ -224,10 +238,8 @@ impl Supervisor {
                         return Ok((port, version.to_owned()));
                     }
                 }
-                Err(RecvTimeoutError::Timeout) if began.elapsed() < START_WAIT => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(Trouble::Start(format!("nothing was heard of it for {} s", START_WAIT.as_secs())));
-                }
+                Err(RecvTimeoutError::Timeout) if began.elapsed() < self.start_wait => {}
+                Err(RecvTimeoutError::Timeout) => return Err(Trouble::Silence),
                 // It has closed its output: it ends.
                 Err(RecvTimeoutError::Disconnected) => return Err(Trouble::Start(running.stop())),
             }
@@ -378,5 +390,44 @@ impl fmt::Display for End {
             (_, Some(signal)) => write!(formatter, "signal {signal}"),
             _ => write!(formatter, "{}", self.0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// It would be ended and started again for ever, each time before it has read its tables.
+    #[test]
+    fn a_child_that_takes_long_to_start_gets_more_time_with_every_start() {
+        let folder = std::env::temp_dir().join(format!("weir-child-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder).unwrap();
+        let program = folder.join("engine");
+        std::fs::write(&program, "#!/bin/sh\ncat >/dev/null\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let (stop, stopped) = bounded(1);
+        let (link, metrics) = (Link::away("not yet"), Arc::new(Metrics::default()));
+        let supervisor = Supervisor {
+            config: Embedded { library: program.clone(), ..Embedded::default() },
+            folder: folder.clone(),
+            program,
+            database: "weir".to_owned(),
+            link: link.clone(),
+            start: Box::new(|_| Ok(())),
+            metrics,
+            stopped,
+            start_wait: Duration::from_millis(10),
+        };
+        let thread = std::thread::spawn(move || supervisor.keep());
+        let began = Instant::now();
+        while !link.endpoint().is_err_and(|away| away.0.contains("nothing was heard of it for 20ms, the next may take 40ms")) {
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", link.endpoint());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        stop.send(()).unwrap();
+        thread.join().unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }
