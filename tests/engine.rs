@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -155,6 +156,24 @@ fn nobody_is_answered_without_the_secret() {
     // A GET changes nothing.
     let by_address = format!("{}/?user={}&password={}&query=DROP+DATABASE+weir", right.url, right.user, right.password);
     assert_eq!(agent.get(by_address).call().unwrap().status(), 400);
+}
+
+/// Whoever is on the machine can connect: who says nothing is sent away before the supervisor takes the engine for dead.
+#[test]
+fn strangers_who_hold_every_connection_do_not_bring_the_engine_down() {
+    let engine = Alone::start();
+    let (child, address) = (engine.child(), engine.link().endpoint().unwrap().url.replace("http://", ""));
+    let strangers: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    // All are let go: those over the bound at once, those within it when they have said nothing for a while.
+    for mut stranger in strangers {
+        stranger.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut said = String::new();
+        drop(stranger.read_to_string(&mut said));
+        assert!(!said.contains("200 OK"), "{said}");
+    }
+    engine.wait_until_up();
+    assert_eq!((engine.query("SELECT 1"), engine.child()), ("1".to_owned(), child));
+    assert_eq!(engine.metric("weir_collector_engine_hangs_total"), 0);
 }
 
 #[test]
@@ -408,7 +427,7 @@ fn an_insert_that_breaks_off_stores_nothing() {
     engine.query(TABLE);
     let endpoint = engine.link().endpoint().unwrap();
     let address = endpoint.url.strip_prefix("http://").unwrap();
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
     let rows = native(0, 10_000);
     let head = format!(
         "POST /?database=weir&query=INSERT+INTO+t+FORMAT+Native HTTP/1.1\r\nHost: x\r\nX-ClickHouse-User: {}\r\nX-ClickHouse-Key: {}\r\n\

@@ -9,7 +9,6 @@ pub mod billing;
 pub mod clock;
 pub mod commands;
 pub mod config;
-mod connections;
 pub mod crosscheck;
 pub mod decode;
 pub mod demo;

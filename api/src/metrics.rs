@@ -36,31 +36,25 @@ pub struct Standing {
     pub frozen: bool,
 }
 
+impl collector::connections::Watch for Metrics {
+    fn connection_refused(&self) {
+        self.connections_refused.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!("an HTTP connection was closed: api.connections_max are open");
+    }
+
+    fn accept_failed(&self, error: &std::io::Error) {
+        if self.accepts_failed.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(%error, "an HTTP connection cannot be accepted; further ones are counted");
+        }
+    }
+}
+
 impl Metrics {
     /// Counts a request that was answered.
     pub fn request(&self, route: &'static str, status: u16, took: Duration) {
         let mut entry = self.requests.entry((route, status)).or_default();
         entry.0 += 1;
         entry.1 += took;
-    }
-
-    /// Counts an HTTP connection for which there was no room.
-    pub fn connection_refused(&self) {
-        self.connections_refused.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!("an HTTP connection was closed: api.connections_max are open");
-    }
-
-    /// How many there were.
-    #[must_use]
-    pub fn connections_refused(&self) -> u64 {
-        self.connections_refused.load(Ordering::Relaxed)
-    }
-
-    /// Counts an HTTP connection that the system did not give us.
-    pub fn accept_failed(&self, error: &std::io::Error) {
-        if self.accepts_failed.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!(%error, "an HTTP connection cannot be accepted; further ones are counted");
-        }
     }
 
     /// Makes the shards' own counts known.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use collector::connections::{self, Bounds};
 use collector::receive::holder::{self, Transport};
 use rusqlite::{Connection, ErrorCode};
 use tokio::net::TcpListener;
@@ -17,8 +18,7 @@ use tokio::sync::watch;
 use crate::app::App;
 use crate::auth::{Role, Secret};
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::connections::{self, Bounds};
+use crate::config::{Api, Config};
 use crate::demo::{self, Demo};
 use crate::metrics::{Metrics, Standing};
 use crate::pipe::Pipe;
@@ -84,15 +84,22 @@ async fn serve(config: Arc<Config>, state: Arc<State>, clock: Clock, with_demo: 
     Ok(())
 }
 
+/// What each listener lets in; 0 connections stand for no bound.
+fn bounds(config: &Api) -> Bounds {
+    let connections_max = if config.connections_max == 0 { usize::MAX } else { config.connections_max };
+    let [header_wait, write_wait] = [config.header_seconds_max, config.write_seconds_max].map(Duration::from_secs);
+    Bounds { connections_max, header_wait, write_wait }
+}
+
 /// Serves REST until `stopped` turns true; requests that run are answered.
 pub async fn serve_http(listener: TcpListener, app: Arc<App>, stopped: watch::Receiver<bool>) {
-    let (bounds, metrics) = (Bounds::of(&app.config.api), Arc::clone(&app.metrics));
+    let (bounds, metrics) = (bounds(&app.config.api), Arc::clone(&app.metrics));
     connections::serve(listener, server::router(app), bounds, metrics, stopped).await;
 }
 
 /// Serves `/metrics` until `stopped` turns true.
 pub async fn serve_metrics(listener: TcpListener, app: Arc<App>, stopped: watch::Receiver<bool>) {
-    let (bounds, metrics) = (Bounds::of(&app.config.api), Arc::clone(&app.metrics));
+    let (bounds, metrics) = (bounds(&app.config.api), Arc::clone(&app.metrics));
     let text = move || {
         let app = Arc::clone(&app);
         async move { ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics_text(&app).await) }

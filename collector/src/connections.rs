@@ -1,4 +1,5 @@
-//! HTTP connections, within bounds: so many at once, and none that dawdles over its headers or over what it is answered.
+//! HTTP connections, within bounds: so many at once, and none that dawdles over its headers or over what it is answered; for the engine's
+//! front and for the API.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,9 +19,6 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use crate::config::Api;
-use crate::metrics::Metrics;
-
 use patient::Patient;
 
 mod patient;
@@ -30,31 +28,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What one listener lets in.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    connections_max: usize,
-    header_wait: Duration,
-    write_wait: Duration,
+pub struct Bounds {
+    /// Connections at once.
+    pub connections_max: usize,
+    /// How long a client may take to say what it wants, and may stay when it wants nothing.
+    pub header_wait: Duration,
+    /// How long a client may take nothing of what it is answered.
+    pub write_wait: Duration,
 }
 
-impl Bounds {
-    /// Those of the configuration; 0 stands for none.
-    pub(crate) fn of(config: &Api) -> Self {
-        let connections_max = if config.connections_max == 0 { Semaphore::MAX_PERMITS } else { config.connections_max };
-        let [header_wait, write_wait] = [config.header_seconds_max, config.write_seconds_max].map(Duration::from_secs);
-        Self { connections_max, header_wait, write_wait }
-    }
+/// Who is told of the connections that do not come about.
+pub trait Watch: Send + Sync + 'static {
+    /// One was over the bound.
+    fn connection_refused(&self);
+    /// One could not be accepted.
+    fn accept_failed(&self, error: &io::Error);
 }
 
 /// Serves a router until `stopped` turns true; requests that run are answered.
 ///
 /// A connection over the bound is closed at once, and counted: one that waited would keep its client in the dark.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    bounds: Bounds,
-    metrics: Arc<Metrics>,
-    mut stopped: watch::Receiver<bool>,
-) {
+pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, watch: Arc<impl Watch>, mut stopped: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(bounds.connections_max.min(Semaphore::MAX_PERMITS)));
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
@@ -77,11 +71,11 @@ pub(crate) async fn serve(
                         drop(place);
                     });
                 }
-                Err(_) => metrics.connection_refused(),
+                Err(_) => watch.connection_refused(),
             },
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
-                metrics.accept_failed(&error);
+                watch.accept_failed(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -113,20 +107,35 @@ fn is_of_the_client(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     const WAIT: Duration = Duration::from_secs(20);
 
-    async fn served(bounds: Bounds) -> (SocketAddr, Arc<Metrics>, watch::Sender<bool>) {
+    #[derive(Default)]
+    struct Refused(AtomicUsize);
+
+    impl Watch for Refused {
+        fn connection_refused(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn accept_failed(&self, error: &io::Error) {
+            panic!("{error}");
+        }
+    }
+
+    async fn served(bounds: Bounds) -> (SocketAddr, Arc<Refused>, watch::Sender<bool>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, metrics, (stop, stopped)) = (listener.local_addr().unwrap(), Arc::new(Metrics::default()), watch::channel(false));
+        let (address, refused, (stop, stopped)) = (listener.local_addr().unwrap(), Arc::new(Refused::default()), watch::channel(false));
         let endless = || async { axum::body::Body::from_stream(Endless) };
         let router = Router::new()
             .route("/endless", axum::routing::get(endless))
             .route("/", axum::routing::get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }));
-        tokio::spawn(serve(listener, router, bounds, Arc::clone(&metrics), stopped));
-        (address, metrics, stop)
+        tokio::spawn(serve(listener, router, bounds, Arc::clone(&refused), stopped));
+        (address, refused, stop)
     }
 
     /// Sends a text and reads until the server closes the connection.
@@ -158,7 +167,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_dawdles_over_its_headers_is_let_go() {
         let bounds = Bounds { connections_max: 8, header_wait: Duration::from_millis(50), write_wait: WAIT };
-        let (address, _metrics, _stop) = served(bounds).await;
+        let (address, _refused, _stop) = served(bounds).await;
         let mut silent = TcpStream::connect(address).await.unwrap();
         assert_eq!(said(&mut silent, "").await, "");
         let mut slow = TcpStream::connect(address).await.unwrap();
@@ -180,7 +189,7 @@ mod tests {
     async fn a_client_that_takes_nothing_of_its_answer_is_let_go() {
         // The only place is that of the client which reads nothing.
         let bounds = Bounds { connections_max: 1, header_wait: WAIT, write_wait: Duration::from_millis(50) };
-        let (address, _metrics, _stop) = served(bounds).await;
+        let (address, _refused, _stop) = served(bounds).await;
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
         let mut octet = [0];
@@ -194,14 +203,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_over_the_bound_is_closed_and_counted_and_there_is_room_again_when_one_has_ended() {
-        let (address, metrics, stop) = served(Bounds { connections_max: 1, header_wait: WAIT, write_wait: WAIT }).await;
+        let (address, refused, stop) = served(Bounds { connections_max: 1, header_wait: WAIT, write_wait: WAIT }).await;
         let mut first = TcpStream::connect(address).await.unwrap();
         first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
         let mut octet = [0];
         first.read_exact(&mut octet).await.unwrap();
         let mut second = TcpStream::connect(address).await.unwrap();
         assert_eq!(second.read(&mut octet).await.unwrap_or(0), 0, "closed without a word");
-        assert_eq!(metrics.connections_refused(), 1);
+        assert_eq!(refused.0.load(Ordering::Relaxed), 1);
         drop(first);
         let answer = answered(address).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("127.0.0.1:"), "{answer}");

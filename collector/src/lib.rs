@@ -1,6 +1,7 @@
 //! Receives, decodes and counts flow telemetry: one thread a shard, from the socket to the snapshot.
 
 pub mod config;
+pub mod connections;
 pub mod count;
 pub mod decode;
 pub mod enrich;

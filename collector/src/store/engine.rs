@@ -5,6 +5,7 @@
 
 pub mod child;
 pub mod front;
+pub mod heart;
 pub mod install;
 pub mod library;
 pub mod metrics;

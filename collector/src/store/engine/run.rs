@@ -15,6 +15,8 @@ use super::library::{self, Library, LibraryError};
 use super::request::Secret;
 use super::session::{Sessions, Settings};
 use super::{USER, front};
+use crate::connections::{self, Bounds, Watch};
+use crate::store::folder::make_private;
 
 /// How long the folder's last engine may take to end.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
@@ -28,6 +30,10 @@ const MEMORY_OCTETS_MIN: u64 = 268_435_456;
 const TWO_INSERTS_OCTETS: u64 = 1_610_612_736;
 /// How willing the child is to be the one that the kernel ends when memory is short, of 1,000; what it holds is on disk.
 const OOM_SCORE: &str = "500";
+
+/// What the front lets in. Its clients are few, and let go of a connection when they have not used it for 2 s; one that says nothing has
+/// to make room for them before the parent takes the silence for an end.
+const BOUNDS: Bounds = Bounds { connections_max: 256, header_wait: Duration::from_secs(4), write_wait: Duration::from_secs(600) };
 
 /// What a child is told.
 #[derive(Clone, Debug)]
@@ -80,7 +86,7 @@ fn live(options: &Options) -> Result<Infallible, RunError> {
         .checked_sub(OUTSIDE_OCTETS)
         .filter(|_| options.memory_octets_max >= MEMORY_OCTETS_MIN)
         .ok_or(RunError::Memory)?;
-    std::fs::create_dir_all(&options.folder)?;
+    make_private(&options.folder)?;
     let folder = options.folder.canonicalize()?;
     // The engine reads a `config.xml` that lies where it is started; in its own folder there is none.
     std::env::set_current_dir(&folder)?;
@@ -151,6 +157,19 @@ fn wait_for(folder: &Path) -> Result<(), RunError> {
     Ok(status.unlock()?)
 }
 
+/// Who comes without being let in: on loopback that is a fault of ours, or somebody who should not be there.
+struct Strangers;
+
+impl Watch for Strangers {
+    fn connection_refused(&self) {
+        tracing::warn!(connections_max = BOUNDS.connections_max, "a connection to the engine was closed: too many are open");
+    }
+
+    fn accept_failed(&self, error: &io::Error) {
+        tracing::warn!(%error, "a connection to the engine cannot be accepted");
+    }
+}
+
 async fn serve(sessions: Arc<Sessions>, secret: Secret) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     // A terminal sends this to everyone who was started in it; the parent drains first, and then ends us.
@@ -159,11 +178,7 @@ async fn serve(sessions: Arc<Sessions>, secret: Secret) -> io::Result<()> {
     let port = listener.local_addr()?.port();
     let (stop, mut stopped) = watch::channel(false);
     let routes = front::routes(Arc::clone(&sessions), USER, secret);
-    let mut stopping = stopped.clone();
-    let server = tokio::spawn(async move {
-        let told = async move { drop(stopping.wait_for(|stop| *stop).await) };
-        axum::serve(listener, routes).with_graceful_shutdown(told).await
-    });
+    let server = tokio::spawn(connections::serve(listener, routes, BOUNDS, Arc::new(Strangers), stopped.clone()));
     println!("ready {port} {}", sessions.version());
     io::stdout().flush()?;
     let parent = stop.clone();

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use super::heart::Heart;
 use super::library::{Connection, Library, LibraryError, Refusal};
 use super::statement::Framing;
 
@@ -95,17 +97,18 @@ struct Job {
     parts: mpsc::Sender<Part>,
 }
 
-enum Errand {
-    Ping(oneshot::Sender<()>),
-    Cancel(String),
-}
+/// A statement to be given up, by its name.
+struct Cancel(String);
 
 /// The threads of an engine that is open.
 #[derive(Debug)]
 pub struct Sessions {
     inserts: Sender<Job>,
     queries: Sender<Job>,
-    errands: Sender<Errand>,
+    errands: Sender<Cancel>,
+    heart: Heart,
+    /// The heart stops with this.
+    beating: Sender<()>,
     threads: Vec<JoinHandle<()>>,
     version: String,
 }
@@ -128,21 +131,22 @@ impl Sessions {
         let (inserts, insert_jobs) = bounded(WAITING_MAX);
         let (queries, query_jobs) = bounded(WAITING_MAX);
         let (errands, errand_jobs) = bounded(WAITING_MAX);
-        let mut control = Session {
-            connection: library.connect(folder, server)?,
-            base: base.clone(),
-            set: Settings::new(),
-            database: DEFAULT_DATABASE.to_owned(),
-        };
+        let session = |connection| Session { connection, base: base.clone(), set: Settings::new(), database: DEFAULT_DATABASE.to_owned() };
+        let mut control = session(library.connect(folder, server)?);
         let version = control.scalar("SELECT version()").map_err(|_| LibraryError::Open(folder.to_path_buf()))?;
         let mut threads = Vec::new();
         for jobs in std::iter::repeat_n(insert_jobs, connections).chain(std::iter::repeat_n(query_jobs, QUERIES)) {
-            let connection = library.connect(folder, &[])?;
-            let session = Session { connection, base: base.clone(), set: Settings::new(), database: DEFAULT_DATABASE.to_owned() };
+            let session = session(library.connect(folder, &[])?);
             threads.push(thread("weir-session", move || session.serve(&jobs)));
         }
         threads.push(thread("weir-errand", move || control.run_errands(&errand_jobs)));
-        Ok(Self { inserts, queries, errands, threads, version })
+        let mut pulse = session(library.connect(folder, &[])?);
+        let heart = Heart::new(Instant::now());
+        let (beating, stopped) = bounded(0);
+        let own = heart.clone();
+        // An answer of any kind is a sign of life: a refusal for want of memory too.
+        threads.push(thread("weir-heart", move || own.run(&stopped, || drop(pulse.scalar("SELECT 1")))));
+        Ok(Self { inserts, queries, errands, heart, beating, threads, version })
     }
 
     /// The engine's version, like `26.7.2.1`.
@@ -163,25 +167,23 @@ impl Sessions {
         Ok(answer)
     }
 
-    /// Asks the engine for a sign of life; the answer comes when it has run a statement.
+    /// Whether the engine lives.
     #[must_use]
-    pub fn ping(&self) -> oneshot::Receiver<()> {
-        let (alive, answer) = oneshot::channel();
-        drop(self.errands.try_send(Errand::Ping(alive)));
-        answer
+    pub fn are_alive(&self) -> bool {
+        self.heart.beats(Instant::now())
     }
 
     /// Gives up a statement by its name.
     pub fn cancel(&self, name: String) {
-        if let Err(TrySendError::Full(_)) = self.errands.try_send(Errand::Cancel(name)) {
+        if let Err(TrySendError::Full(_)) = self.errands.try_send(Cancel(name)) {
             tracing::warn!("a statement whose client has gone is not cancelled: too many errands wait");
         }
     }
 
     /// Lets what runs end, and closes every connection.
     pub fn close(self) {
-        let Self { inserts, queries, errands, threads, version: _ } = self;
-        drop((inserts, queries, errands));
+        let Self { inserts, queries, errands, heart: _, beating, threads, version: _ } = self;
+        drop((inserts, queries, errands, beating));
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a session's thread has panicked");
@@ -219,19 +221,10 @@ impl Session {
         }
     }
 
-    fn run_errands(&mut self, errands: &Receiver<Errand>) {
-        for errand in errands {
-            match errand {
-                // An answer of any kind is a sign of life: a refusal for want of memory too.
-                Errand::Ping(alive) => {
-                    drop(self.scalar("SELECT 1"));
-                    let _ = alive.send(());
-                }
-                Errand::Cancel(name) => {
-                    let statement = format!("KILL QUERY WHERE Settings['log_comment'] = {} ASYNC", literal(&name));
-                    drop(self.connection.query(&statement, "Null", &[]));
-                }
-            }
+    fn run_errands(&mut self, errands: &Receiver<Cancel>) {
+        for Cancel(name) in errands {
+            let statement = format!("KILL QUERY WHERE Settings['log_comment'] = {} ASYNC", literal(&name));
+            drop(self.connection.query(&statement, "Null", &[]));
         }
     }
 
