@@ -222,33 +222,51 @@ impl Holdings<'_> {
     /// Whether rows of before `from` were held here, are gone, and are still in what is coarser.
     fn has_lost(&self, table: Table, from: u64) -> bool {
         let start = self.start(table);
-        let coarser: &[Table] = match (table, self.family) {
-            (Table::Flows, Some(family)) => &[Table::Minutes(family), Table::Hours(family)],
-            (Table::Flows, None) => &[Table::Minutes(Family::Application), Table::Hours(Family::Application)],
-            (Table::Minutes(_), Some(family)) => &[Table::Hours(family)],
-            _ => &[],
+        let coarser: Vec<Table> = match (table, self.family) {
+            (Table::Flows, Some(family)) => vec![Table::Minutes(family), Table::Hours(family)],
+            // Any sums of before tell that there was something.
+            (Table::Flows, None) => Family::ALL.iter().flat_map(|family| [Table::Minutes(*family), Table::Hours(*family)]).collect(),
+            (Table::Minutes(_), Some(family)) => vec![Table::Hours(family)],
+            _ => Vec::new(),
         };
         start > from && coarser.iter().any(|other| self.start(*other) < floor(start, other.seconds()))
     }
 }
 
-/// The smallest family of sums that has all of the fields.
-fn family(fields: &[Field], coverage: &Coverage) -> Option<Family> {
-    let fits = Family::ALL.iter().copied().filter(|family| fields.iter().all(|field| family.has(*field)));
+impl Held {
+    fn begins(self) -> u64 {
+        self.start.unwrap_or(u64::MAX)
+    }
+}
+
+/// Since when a family of sums is whole: since its first minute if it has not lost any yet, and otherwise since its first hour.
+fn reach(family: Family, coverage: &Coverage) -> u64 {
+    let [minute, hour] =
+        [Table::Minutes(family), Table::Hours(family)].map(|table| coverage.get(&table.name()).copied().unwrap_or_default().begins());
+    if floor(minute, HOUR) == hour { minute } else { minute.min(hour) }
+}
+
+/// The smallest family of sums that has all of the fields, of those that reach back to `from`, or as far as anything does.
+///
+/// A family that has come with an upgrade knows nothing of the time before, which single flows may still cover.
+fn family(fields: &[Field], from: u64, coverage: &Coverage) -> Option<Family> {
+    let fits: Vec<Family> = Family::ALL.iter().copied().filter(|family| fields.iter().all(|field| family.has(*field))).collect();
+    let flows = floor(coverage.get(&Table::Flows.name()).copied().unwrap_or_default().begins(), MINUTE);
+    let earliest = fits.iter().map(|family| reach(*family, coverage)).chain([flows]).min().unwrap_or(u64::MAX).max(from);
     let rows = |family: &Family| coverage.get(&Table::Minutes(*family).name()).map_or(0, |held| held.rows);
-    fits.min_by_key(|family| (rows(family), *family))
+    fits.into_iter().filter(|family| reach(*family, coverage) <= earliest).min_by_key(|family| (rows(family), *family))
 }
 
 /// Where a chart is read: every point from one table.
 #[must_use]
 pub fn chart(fields: &[Field], span: Span, step: Option<u64>, coverage: &Coverage) -> Plan {
     let wanted = step.unwrap_or_else(|| step_of(span)).max(1);
-    let holdings = Holdings { coverage, family: family(fields, coverage) };
+    let from = floor(span.from, wanted);
+    let holdings = Holdings { coverage, family: family(fields, from, coverage) };
     let Some(family) = holdings.family else {
         return single_flows(&holdings, span.snapped(wanted), wanted);
     };
     let (minutes, hours) = (Table::Minutes(family), Table::Hours(family));
-    let from = floor(span.from, wanted);
     let (table, reason) = if wanted.is_multiple_of(HOUR) {
         (hours, "sums by the hour have every field and are as fine as the step")
     } else if !wanted.is_multiple_of(MINUTE) && !holdings.has_lost(Table::Flows, from) {
@@ -268,7 +286,7 @@ pub fn chart(fields: &[Field], span: Span, step: Option<u64>, coverage: &Coverag
 /// Where a ranking is read: whole hours from the sums by the hour, what is before and behind them from those by the minute.
 #[must_use]
 pub fn ranking(fields: &[Field], span: Span, coverage: &Coverage) -> Plan {
-    let holdings = Holdings { coverage, family: family(fields, coverage) };
+    let holdings = Holdings { coverage, family: family(fields, span.from, coverage) };
     let Some(family) = holdings.family else {
         return single_flows(&holdings, span, span.seconds());
     };
@@ -379,6 +397,31 @@ mod tests {
         }
         young.insert("flows".to_owned(), Held { start: Some(NOON - 630), rows: 1 });
         assert_eq!(chart(&[Field::SourcePort], back(1), None, &young).missing, None);
+    }
+
+    #[test]
+    fn sums_that_came_with_an_upgrade_are_read_for_what_they_cover() {
+        let hours = |hours: u64| Span { from: NOON - hours * HOUR, to: NOON };
+        let read = |coverage: &Coverage, span| {
+            let plans = [chart(&[Field::SourceAs], span, Some(300), coverage), ranking(&[Field::SourceAs], span, coverage)];
+            plans.map(|plan| (plan.parts[0].table.level(), plan.missing))
+        };
+        let mut coverage = coverage();
+        for name in ["as_1m", "as_1h"] {
+            coverage.insert(name.to_owned(), Held::default());
+        }
+        assert_eq!(read(&coverage, hours(24)), [(Level::Flows, None), (Level::Flows, None)]);
+        // They began half an hour after ten, in the midst of the first hour that they have.
+        for (name, start) in [("as_1m", NOON - 90 * 60), ("as_1h", NOON - 2 * HOUR)] {
+            coverage.insert(name.to_owned(), Held { start: Some(start), rows: 10 });
+        }
+        assert_eq!(read(&coverage, hours(1)), [(Level::Minute, None), (Level::Hour, None)]);
+        assert_eq!(read(&coverage, hours(2)), [(Level::Flows, None), (Level::Flows, None)]);
+        let missing = Some(Span { from: NOON - 192 * HOUR, to: NOON - 168 * HOUR });
+        assert_eq!(read(&coverage, hours(192)), [(Level::Flows, missing), (Level::Flows, missing)]);
+        // Where flows begin later than they do, they are the best that there is.
+        coverage.insert("flows".to_owned(), Held { start: Some(NOON - HOUR), rows: 10 });
+        assert_eq!(read(&coverage, hours(24))[0], (Level::Minute, None));
     }
 
     #[test]
