@@ -337,6 +337,38 @@ fn flows_leave_as_csv_and_as_parquet_that_the_engine_reads_again() {
 }
 
 #[test]
+fn a_record_shows_labels_communities_and_translations_and_no_spreadsheet_runs_its_names() {
+    let store = Store::with(|from| vec![Record::random(&mut Random::new(9), from, 60)]);
+    let time = store.from + 120;
+    // 64,500 × 65,536 + 100; label 16 with bits behind it, RFC 3032.
+    let insert = "INSERT INTO flows (time, source_site, source_city, destination_site, communities, source_mac_address, mpls_top_label, \
+                  ingress_vrf_id, template_id, post_nat_source_address, post_napt_source_port) SETTINGS async_insert = 0";
+    let row = format!("({time}, '=cmd()', '-1', 'a=b', [4227072100, 1], 2199023255553, 257, 7, 300, '::ffff:192.0.2.9', 1024)");
+    assert_eq!(store.engine.query(&format!("{insert} VALUES {row}")), "");
+    let rest = store.rest();
+    let (from, to) = (moment(time), moment(time + 1));
+    let flow = &rest.get("flows", &[("from", &from), ("to", &to), ("filter", "src_site = '=cmd()'")])["flows"][0];
+    let expected = serde_json::json!({
+        "source_site": "=cmd()", "communities": ["64500:100", "0:1"], "source_mac_address": "02:00:00:00:00:01", "destination_mac_address": "",
+        "mpls_top_label": 16, "mpls_label_2": 0, "ingress_vrf_id": 7, "template_id": 300, "post_nat_source_address": "192.0.2.9",
+        "post_nat_destination_address": "::", "post_napt_source_port": 1024,
+    });
+    for (name, value) in expected.as_object().unwrap() {
+        assert_eq!(&flow[name], value, "{name}");
+    }
+    let (_, _, csv) = rest.ask("flows", &[("from", &from), ("to", &to), ("format", "csv"), ("filter", "src_site = '=cmd()'")]);
+    let csv = String::from_utf8(csv).unwrap();
+    for text in ["\"'=cmd()\"", "\"'-1\"", "\"a=b\"", "\"64500:100 0:1\""] {
+        assert!(csv.contains(text), "{text}: {csv}");
+    }
+    let (_, _, parquet) = rest.ask("flows", &[("from", &from), ("to", &to), ("format", "parquet"), ("filter", "src_site = '=cmd()'")]);
+    let file = store.engine.folder().join("flow.parquet");
+    std::fs::write(&file, &parquet).unwrap();
+    let read = store.engine.query(&format!("SELECT source_site, communities FROM file('{}', Parquet)", file.display()));
+    assert_eq!(read, "=cmd()\t['64500:100','0:1']");
+}
+
+#[test]
 fn a_query_that_hits_a_limit_names_it_and_the_next_one_is_answered() {
     let store = Store::start(5);
     let (from, to) = store.ends();

@@ -15,6 +15,14 @@ pub enum Shape {
     Millisecond,
     /// An address, in its own family's text.
     Address,
+    /// A text that somebody else has written: a name.
+    Text,
+    /// `02:00:5e:10:00:01`; nothing of none.
+    Mac,
+    /// The label of an entry of an MPLS stack, RFC 3032 section 2.1.
+    Label,
+    /// BGP communities as `64500:100`, RFC 1997.
+    Communities,
 }
 
 /// The columns of an answer, which are those of the table.
@@ -40,27 +48,27 @@ pub const COLUMNS: &[(&str, Shape)] = &[
     ("reverse_packets", Shape::Plain),
     ("ingress_interface", Shape::Plain),
     ("egress_interface", Shape::Plain),
-    ("ingress_interface_name", Shape::Plain),
-    ("egress_interface_name", Shape::Plain),
+    ("ingress_interface_name", Shape::Text),
+    ("egress_interface_name", Shape::Text),
     ("ingress_boundary", Shape::Plain),
     ("egress_boundary", Shape::Plain),
     ("flow_direction", Shape::Plain),
     ("is_repeat", Shape::Plain),
     ("source_as", Shape::Plain),
     ("destination_as", Shape::Plain),
-    ("source_country", Shape::Plain),
-    ("destination_country", Shape::Plain),
-    ("source_city", Shape::Plain),
-    ("destination_city", Shape::Plain),
-    ("source_customer", Shape::Plain),
-    ("destination_customer", Shape::Plain),
-    ("source_site", Shape::Plain),
-    ("destination_site", Shape::Plain),
+    ("source_country", Shape::Text),
+    ("destination_country", Shape::Text),
+    ("source_city", Shape::Text),
+    ("destination_city", Shape::Text),
+    ("source_customer", Shape::Text),
+    ("destination_customer", Shape::Text),
+    ("source_site", Shape::Text),
+    ("destination_site", Shape::Text),
     ("source_prefix", Shape::Address),
     ("source_prefix_length", Shape::Plain),
     ("destination_prefix", Shape::Address),
     ("destination_prefix_length", Shape::Plain),
-    ("application", Shape::Plain),
+    ("application", Shape::Text),
     ("fragment", Shape::Plain),
     ("icmp_type_code", Shape::Plain),
     ("ip_class_of_service", Shape::Plain),
@@ -68,7 +76,29 @@ pub const COLUMNS: &[(&str, Shape)] = &[
     ("vlan_id", Shape::Plain),
     ("next_hop", Shape::Address),
     ("forwarding_status", Shape::Plain),
+    ("template_id", Shape::Plain),
+    ("communities", Shape::Communities),
+    ("bgp_next_hop", Shape::Address),
+    ("post_vlan_id", Shape::Plain),
+    ("source_mac_address", Shape::Mac),
+    ("destination_mac_address", Shape::Mac),
+    ("mpls_top_label", Shape::Label),
+    ("mpls_label_2", Shape::Label),
+    ("mpls_label_3", Shape::Label),
+    ("ingress_vrf_id", Shape::Plain),
+    ("egress_vrf_id", Shape::Plain),
+    ("nat_event", Shape::Plain),
+    ("firewall_event", Shape::Plain),
+    ("post_nat_source_address", Shape::Address),
+    ("post_nat_destination_address", Shape::Address),
+    ("post_napt_source_port", Shape::Plain),
+    ("post_napt_destination_port", Shape::Plain),
+    ("flow_label", Shape::Plain),
+    ("flow_end_reason", Shape::Plain),
 ];
+
+/// What a spreadsheet takes for the beginning of a formula.
+const FORMULAS: &str = "'=', '+', '-', '@', '\\t', '\\r', '\\n', '＝', '＋', '－', '＠'";
 
 /// The newest first; behind the time, what makes the order one that pages can rely on.
 const ORDER: &str =
@@ -87,6 +117,8 @@ pub struct Records {
     pub offset: u64,
     /// Whether the newest go first; a file is in no order, since sorting so much would need memory.
     pub is_sorted: bool,
+    /// Whether it is for spreadsheets: names that they would take for formulas get an apostrophe in front, and lists are one text.
+    pub is_for_spreadsheets: bool,
 }
 
 impl Records {
@@ -94,7 +126,7 @@ impl Records {
     #[must_use]
     pub fn list(&self) -> Statement {
         let mut statement = Statement::default();
-        let shown: Vec<String> = COLUMNS.iter().map(|(name, shape)| shown(name, *shape)).collect();
+        let shown: Vec<String> = COLUMNS.iter().map(|(name, shape)| self.shown(name, *shape)).collect();
         let inner: Vec<String> = COLUMNS.iter().map(|(name, _)| format!("{name} AS c_{name}")).collect();
         statement.push(&format!("SELECT {} FROM (SELECT {} FROM flows", shown.join(", "), inner.join(", ")));
         self.condition(&mut statement);
@@ -130,13 +162,23 @@ impl Records {
             statement.push(" AND ").filter(filter, &|field| Column { name: field.column(), length: length(field.column()) });
         }
     }
-}
 
-fn shown(name: &str, shape: Shape) -> String {
-    match shape {
-        Shape::Address => format!(
-            "if(c_{name} BETWEEN toIPv6('::ffff:0.0.0.0') AND toIPv6('::ffff:255.255.255.255'), substring(toString(c_{name}), 8), toString(c_{name})) AS {name}"
-        ),
-        _ => format!("c_{name} AS {name}"),
+    fn shown(&self, name: &str, shape: Shape) -> String {
+        match shape {
+            Shape::Address => format!(
+                "if(c_{name} BETWEEN toIPv6('::ffff:0.0.0.0') AND toIPv6('::ffff:255.255.255.255'), substring(toString(c_{name}), 8), toString(c_{name})) AS {name}"
+            ),
+            Shape::Text if self.is_for_spreadsheets => {
+                let text = format!("toString(c_{name})");
+                format!("if(substringUTF8({text}, 1, 1) IN ({FORMULAS}), concat('\\'', {text}), {text}) AS {name}")
+            }
+            Shape::Mac => format!("if(c_{name} = 0, '', lower(MACNumToString(c_{name}))) AS {name}"),
+            Shape::Label => format!("bitShiftRight(c_{name}, 4) AS {name}"),
+            Shape::Communities => {
+                let each = format!("arrayMap(one -> concat(toString(intDiv(one, 65536)), ':', toString(one % 65536)), c_{name})");
+                if self.is_for_spreadsheets { format!("arrayStringConcat({each}, ' ') AS {name}") } else { format!("{each} AS {name}") }
+            }
+            _ => format!("c_{name} AS {name}"),
+        }
     }
 }

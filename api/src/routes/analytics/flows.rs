@@ -42,7 +42,8 @@ pub(super) async fn get(mut call: Call) -> Result<Answer, ApiError> {
         }
     };
     let span = super::read_span(&mut call)?;
-    let records = Records { span, filter, limit: page.limit.into(), offset: page.offset.into(), is_sorted: format == Format::Json };
+    let (limit, offset) = (page.limit.into(), page.offset.into());
+    let records = Records { span, filter, limit, offset, is_sorted: format == Format::Json, is_for_spreadsheets: format == Format::Csv };
     let desk = &call.app.desk;
     let (engine_format, media_type, ending) = match format {
         Format::Csv => ("CSVWithNames", "text/csv; charset=utf-8; header=present", "csv"),
