@@ -24,6 +24,10 @@ use place::Side;
 /// How far back a row is filed at most: a block lies in few partitions, whatever its exporter's clock says.
 const LATENESS_MILLISECONDS_MAX: u64 = 3_600_000;
 
+/// The most octets or packets that a record can stand for, sampling undone: 4.5 · 10^15, what a line of 10 Tb/s carries in an hour. Sums
+/// have 64 bits, of which thousands of records that claim more would take all.
+const VOLUME_MAX: u64 = 1 << 52;
+
 /// Makes blocks of batches; keeps its room from one to the next.
 #[derive(Debug, Default)]
 pub struct Encoder {
@@ -34,6 +38,8 @@ pub struct Encoder {
     numbers: Vec<u32>,
     octets: Vec<u8>,
     wide: [Vec<u64>; 2],
+    /// Volumes of which some were too great, and how many since the start.
+    cut: (Vec<u64>, u64),
     source: Side,
     destination: Side,
     interfaces: Interfaces,
@@ -66,6 +72,13 @@ impl Encoder {
         self.applications(batch, names);
         self.communities(batch);
         self.native.end()
+    }
+
+    /// Octets and packets of records that no line carries, since the start: they are stored as the most that can be.
+    #[must_use]
+    pub fn volumes_cut(&self) -> u64 {
+        let (_, count) = &self.cut;
+        *count
     }
 
     fn times(&mut self, batch: &FlowBatch, now: Timestamp) {
@@ -136,24 +149,19 @@ impl Encoder {
         let is_plain = !batch.written().has(Column::LinkLayerOctets);
         let is_delta = batch.segments().iter().all(|segment| Told::of(segment.origin.present) == Told::Delta);
         let [octets, packets] = &mut self.wide;
+        let mut write = |name: &str, values: &[u64]| volume(native, name, values, &batch.sampling_interval, &mut self.cut);
         if is_plain && is_delta {
-            native.column("octets", "UInt64");
-            native.values(batch.octet_delta_count.get(..batch.rows()).unwrap_or_default(), u64::to_le_bytes);
-            native.column("packets", "UInt64");
-            native.values(batch.packet_delta_count.get(..batch.rows()).unwrap_or_default(), u64::to_le_bytes);
+            write("octets", batch.octet_delta_count.get(..batch.rows()).unwrap_or_default());
+            write("packets", batch.packet_delta_count.get(..batch.rows()).unwrap_or_default());
         } else {
             collect(batch, octets, packets, Volumes::forth);
-            native.column("octets", "UInt64");
-            native.values(octets, u64::to_le_bytes);
-            native.column("packets", "UInt64");
-            native.values(packets, u64::to_le_bytes);
+            write("octets", octets);
+            write("packets", packets);
         }
         if batch.segments().iter().any(|segment| Volumes::new(batch, segment, 0).is_two_way) {
             collect(batch, octets, packets, Volumes::back);
-            native.column("reverse_octets", "UInt64");
-            native.values(octets, u64::to_le_bytes);
-            native.column("reverse_packets", "UInt64");
-            native.values(packets, u64::to_le_bytes);
+            write("reverse_octets", octets);
+            write("reverse_packets", packets);
         }
     }
 
@@ -244,6 +252,20 @@ fn runs<const N: usize>(native: &mut Native, batch: &FlowBatch, name: &str, kind
     if let Some((last, rows)) = run {
         native.repeat(last, rows);
     }
+}
+
+/// Writes octets or packets of all rows, none more than can be with its interval.
+fn volume(native: &mut Native, name: &str, values: &[u64], intervals: &[u32], (cut, count): &mut (Vec<u64>, u64)) {
+    native.column(name, "UInt64");
+    let interval_max = intervals.iter().take(values.len()).max().map_or(1, |interval| u64::from(*interval).max(1));
+    if values.iter().max().is_none_or(|value| value.saturating_mul(interval_max) <= VOLUME_MAX) {
+        native.values(values, u64::to_le_bytes);
+        return;
+    }
+    cut.clear();
+    cut.extend(values.iter().zip(intervals).map(|(&value, &interval)| value.min(VOLUME_MAX / u64::from(interval.max(1)))));
+    *count += values.iter().zip(&*cut).filter(|(value, cut)| value != cut).count() as u64;
+    native.values(cut, u64::to_le_bytes);
 }
 
 /// The octets and packets of every row, as `volume` tells them.

@@ -19,6 +19,7 @@ pub struct Metrics {
     rows_encoded: AtomicU64,
     octets_encoded: AtomicU64,
     encode_nanoseconds: AtomicU64,
+    volumes_cut: AtomicU64,
     inserts: AtomicU64,
     insert_nanoseconds: AtomicU64,
     inserts_late: AtomicU64,
@@ -98,6 +99,16 @@ impl Metrics {
         self.rows_encoded.fetch_add(rows, Ordering::Relaxed);
         self.octets_encoded.fetch_add(octets, Ordering::Relaxed);
         self.encode_nanoseconds.fetch_add(nanoseconds(took), Ordering::Relaxed);
+    }
+
+    /// So many octets and packets of records were more than can be.
+    pub fn volumes_cut(&self, since_start: u64) {
+        if self.volumes_cut.swap(since_start, Ordering::Relaxed) < since_start && self.lock().is_news("volumes") {
+            warn!(
+                values = since_start,
+                "records claim more octets or packets than any line carries: they are stored as the most that can be"
+            );
+        }
     }
 
     /// The engine has acknowledged a block.
@@ -193,6 +204,7 @@ impl Metrics {
             ("weir_collector_store_rows_encoded_total", None, read(&self.rows_encoded)),
             ("weir_collector_store_octets_encoded_total", None, read(&self.octets_encoded)),
             ("weir_collector_store_encode_nanoseconds_total", None, read(&self.encode_nanoseconds)),
+            ("weir_collector_store_volumes_cut_total", None, read(&self.volumes_cut)),
             ("weir_collector_store_inserts_total", None, read(&self.inserts)),
             ("weir_collector_store_insert_nanoseconds_total", None, read(&self.insert_nanoseconds)),
             ("weir_collector_store_inserts_late_total", None, read(&self.inserts_late)),

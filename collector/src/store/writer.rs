@@ -35,6 +35,11 @@ const TICK: Duration = Duration::from_millis(250);
 pub trait Encode: Send {
     /// A block in the format of the insert.
     fn encode(&mut self, batch: &FlowBatch) -> Bytes;
+
+    /// Octets and packets of records that were more than can be, since the start.
+    fn volumes_cut(&self) -> u64 {
+        0
+    }
 }
 
 /// How blocks are inserted, once that is known: on a cluster, its servers have to be asked.
@@ -164,6 +169,7 @@ fn make_blocks(intake: &Intake, mut encode: Box<dyn Encode>, queue: &Queue, metr
                 let began = Instant::now();
                 let octets = encode.encode(&parcel.batch);
                 metrics.encoded(parcel.batch.rows() as u64, octets.len() as u64, began.elapsed());
+                metrics.volumes_cut(encode.volumes_cut());
                 let charges = parcel.charges();
                 // The shard has its batch back before the disk is touched.
                 intake.give_back(parcel);

@@ -166,6 +166,30 @@ fn the_volume_is_that_of_the_counter_whichever_fields_tell_it() {
     assert_eq!(read.numbers("volume"), [0, 0, 1, 2]);
 }
 
+/// The views multiply by the interval and add up in 64 bits.
+#[test]
+fn a_volume_that_no_line_carries_is_cut_and_counted_and_the_others_stay() {
+    let mut batch = FlowBatch::with_capacity(8);
+    batch.octet_delta_count[..4].copy_from_slice(&[u64::MAX, 1 << 53, 1 << 40, (1 << 40) + 1]);
+    batch.packet_delta_count[..4].copy_from_slice(&[7, 1, 1, 1]);
+    batch.sampling_interval[..4].copy_from_slice(&[1_000, 0, 4_096, 4_096]);
+    batch.commit(4, origin(&[Column::OctetDeltaCount, Column::PacketDeltaCount, Column::SamplingInterval]));
+    let two_way = [Column::InitiatorOctets, Column::InitiatorPackets, Column::ResponderOctets, Column::ResponderPackets];
+    batch.responder_packets[4] = u64::MAX;
+    batch.commit(1, origin(&two_way));
+    let mut encoder = Encoder::new(5_000);
+    let read = Read::new(&encoder.encode(&batch, &Nameless, Timestamp(NOW)));
+    let most = 1_u64 << 52;
+    // 2^40 octets of one packet in 4,096 are just as much as can be.
+    assert_eq!(read.numbers("octets"), [most / 1_000, most, 1 << 40, 1 << 40, 0]);
+    assert_eq!(read.numbers("packets"), [7, 1, 1, 1, 0]);
+    assert_eq!((read.numbers("reverse_packets")[4], encoder.volumes_cut()), (most, 4));
+    batch.clear();
+    batch.octet_delta_count[0] = 1_500;
+    batch.commit(1, origin(&[Column::OctetDeltaCount]));
+    assert_eq!((encode(&batch, &Nameless).numbers("octets"), encoder.volumes_cut()), (vec![1_500], 4));
+}
+
 #[test]
 fn where_a_rate_was_learned_is_told_of_rows_that_have_one() {
     let mut batch = FlowBatch::with_capacity(8);

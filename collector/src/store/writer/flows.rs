@@ -54,4 +54,8 @@ impl Encode for Flows {
         let known = Known { applications: &self.applications, interfaces };
         self.encoder.encode(batch, &known, SystemTime::now().into())
     }
+
+    fn volumes_cut(&self) -> u64 {
+        self.encoder.volumes_cut()
+    }
 }
