@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bench::synthesize::{Exporter, Flow, Layout, Protocol};
+use collector::store::spool::{record, segment};
 use schemas::net::Address;
 use schemas::time::Timestamp;
 
@@ -69,6 +70,7 @@ pub fn all() -> Vec<Seed> {
     seeds.extend(FILTERS.iter().map(|(name, text)| ("filter", *name, text.as_bytes().to_vec())));
     seeds.extend(frames());
     seeds.extend(captures());
+    seeds.extend(segments());
     seeds
 }
 
@@ -183,4 +185,21 @@ fn captures() -> Vec<Seed> {
     frames.extend(packet::udp_fragments(from, "203.0.113.1:2055".parse().unwrap(), &[3; 100], 48, 9));
     let packets = (0..).zip(frames).map(|(number, octets)| crate::capture::Packet { microseconds: MOMENT.0 * 1_000 + number, octets });
     vec![("capture", "packets-and-fragments", crate::capture::encode(&packets.collect::<Vec<_>>()))]
+}
+
+/// Segments of three records, behind the octet that says whether checksums are made right: as they were written, and with the first one done.
+fn segments() -> Vec<Seed> {
+    let mut octets = segment::HEADER.to_vec();
+    for number in 0..3_u64 {
+        let exporters = vec![(Address::from_v4(1), 2), (Address(u128::MAX), 5)];
+        let block: Vec<u8> = (0..40).map(|octet| octet / 4).collect();
+        let (mut head, mut record) = record::record(uuid::Uuid::from_u128(number.into()), number, exporters, &block).unwrap();
+        (head.rows_before, head.shards) = (number * 7, u32::try_from(number).unwrap());
+        record::seal(&head, &mut record);
+        octets.extend(record);
+    }
+    let mut done = octets.clone();
+    let state = segment::HEADER.len() + usize::try_from(record::STATE_AT).unwrap();
+    done[state..state + record::DONE.len()].copy_from_slice(&record::DONE);
+    vec![("spool", "three-blocks", [&[1], octets.as_slice()].concat()), ("spool", "first-is-done", [&[0], done.as_slice()].concat())]
 }
