@@ -83,7 +83,10 @@ fn index(interface: &str) -> u64 {
 
 /// One direction of an interface as the page of its exporter has it; null if the exporter or the interface is not there yet.
 fn side(server: &Server, index: u64, way: &str) -> Value {
-    let (status, page) = server.get("/api/v1/exporters/127.0.0.1/interfaces");
+    // With an end, so that the minute that is going on is in it.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let to = schemas::time::Timestamp(u64::try_from(now.as_millis()).unwrap());
+    let (status, page) = server.get(&format!("/api/v1/exporters/127.0.0.1/interfaces?from=now-1h&to={to}"));
     assert!(status == 200 || status == 404, "{page}");
     let interfaces = page["interfaces"].as_array().cloned().unwrap_or_default();
     interfaces.into_iter().find(|interface| interface["index"] == index).map(|interface| interface[way].clone()).unwrap_or_default()

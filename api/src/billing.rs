@@ -216,7 +216,7 @@ impl Series {
         }
         let is_own = |slot: &Slot| {
             let [own, other] = hours.get(&(slot.number / SLOTS_OF_AN_HOUR)).copied().unwrap_or_default();
-            own.saturating_mul(OWN_SHARE) >= other
+            own.saturating_mul(OWN_SHARE.into()) >= other
         };
         let mut chosen: Vec<Slot> = own.into_iter().filter(is_own).collect();
         let of_own = chosen.len();

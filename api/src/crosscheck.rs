@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// How far flows and counters of a sound exporter may be apart besides the sampling error: minutes are cut differently, a flow is told when it
-/// ends, and not every device counts the same octets of a frame.
+/// How far flows and counters of a sound exporter may be apart besides the sampling error: counters are read within their minutes, a flow is told
+/// when it ends, and not every device counts the same octets of a frame.
 const TOLERANCE: f64 = 0.1;
 /// How near a ratio must be to that of a known fault to be taken for it.
 const NEAR: f64 = 0.15;
@@ -114,6 +114,11 @@ impl Comparison {
         }
         if self.flows_bps < IDLE_BPS && self.counters_ip_bps < IDLE_BPS {
             return ("agrees", "the interface is idle".to_owned());
+        }
+        if self.counters_ip_bps <= 0.0 {
+            let still = "flow records name the interface while its counters stand still: they are of another interface with this number, or \
+                         counters that are not kept";
+            return ("flows_high", still.to_owned());
         }
         let Some(ratio) = self.ratio.filter(|ratio| *ratio > 0.0) else {
             let side =
@@ -270,6 +275,12 @@ mod tests {
         assert_eq!(verdict(Some(Flows::default()), None, &exporter()), "no_counters");
         assert_eq!(verdict(None, counted, &exporter()), "no_flows");
         assert_eq!(verdict(None, counted, &Exporter { has_flows: false, ..exporter() }), "no_flows");
+        // Counters that stand still are no flows that are missing.
+        let still = Some(Counted { octets: 0.0, packets: 0.0, milliseconds: 60_000.0, source: "snmp" });
+        let some = Some(Flows { octets: 1e9, flows: 10, ..Flows::default() });
+        assert_eq!(verdict(some, still, &exporter()), "flows_high");
+        assert!(Comparison::of(some, still, &exporter()).explanation.contains("stand still"));
+        assert_eq!(verdict(None, still, &exporter()), "agrees");
         let idle = Some(Counted { octets: 100.0, packets: 1.0, milliseconds: 60_000.0, source: "sflow" });
         assert_eq!(verdict(None, idle, &exporter()), "agrees");
     }

@@ -14,7 +14,7 @@ use super::level::{Plan, Span};
 /// An interface reports a direction itself if its own records have at least one in so many of the octets that those of others tell.
 ///
 /// One stray record is less; what a router has left of an attack behind its filters is more.
-pub const OWN_SHARE: u64 = 100;
+pub const OWN_SHARE: u32 = 100;
 
 const HOUR: u64 = 3_600;
 const DAY: u64 = 86_400;

@@ -17,6 +17,8 @@ use crate::error::{ApiError, Fault};
 use crate::live::ExporterNews;
 use crate::query::ask::AskError;
 use crate::query::compile::{Bound, Statement};
+use crate::query::level::Span;
+use crate::query::view::OWN_SHARE;
 use crate::query::window;
 use crate::server::{Answer, Call, Route};
 
@@ -44,12 +46,13 @@ async fn list(mut call: Call) -> Result<Answer, ApiError> {
     let page = call.query.page(100, 1_000);
     call.query.finish()?;
     let asked = window::span(from, to, now).map_err(|(field, fault)| ApiError::InvalidParameter(vec![Fault::new(field, fault)]))?;
+    let asked = whole_minutes(asked, to.is_none(), now);
     let news = call.path("id").parse().ok().and_then(|address| call.app.live.exporter(address));
     let news = news.ok_or(ApiError::NotFound("exporter"))?;
 
-    let memory = from_memory(&call, news.exporter, Range { from: asked.from, to: asked.to });
+    let memory = from_memory(&call, news.exporter, asked);
     let (mut counters, mut range) = memory;
-    let (flows, away) = match from_store(&call, news.exporter, Range { from: asked.from, to: asked.to }, &mut counters, &mut range).await {
+    let (flows, away) = match from_store(&call, news.exporter, asked, &mut counters, &mut range).await {
         Ok(flows) => (Some(flows), None),
         // What the counters told last is in memory, and better than nothing.
         Err(error @ (AskError::Away(_) | AskError::Busy { .. } | AskError::Memory)) if !counters.is_empty() => {
@@ -105,13 +108,23 @@ fn shared(call: &Call, news: &ExporterNews, has_flows: bool, range: Range) -> Ex
     let number = |value: u64| f64::from(u32::try_from(value).unwrap_or(u32::MAX));
     let is_set = |domain: &&DomainReport| domain.sampling_source == SamplingSource::Config;
     Exporter {
-        seconds: number(range.to.saturating_sub(heard_from(range, news.first_seen))),
+        // What is asked of up to the end of the minute that is going on has had a part of it.
+        seconds: number(range.to.min(call.now.milliseconds() / 1_000).saturating_sub(heard_from(range, news.first_seen))),
         layer_2_octets: number(call.app.config.collector.interfaces.layer_2_octets),
         intervals: news.domains.iter().filter_map(|domain| domain.sampling_interval).collect(),
         interval_set: news.domains.iter().find(is_set).and_then(|domain| domain.sampling_interval),
         lost_by_sequence: news.ledger.lost_by_sequence,
         has_flows,
     }
+}
+
+/// The minutes that a range touches, and without an end those that are over: counters and flows are kept by the minute, and of the one that is
+/// going on the counters tell one part and the flows another.
+fn whole_minutes(asked: Span, is_open: bool, now: Timestamp) -> Range {
+    let now = now.milliseconds() / 1_000;
+    let to = if is_open { now - now % 60 } else { asked.to.next_multiple_of(60) };
+    let from = asked.from - asked.from % 60;
+    Range { from: from.min(to.saturating_sub(60)), to }
 }
 
 /// Since when flows of a range could come: where the exporter was heard for the first time in the range's first minute, that minute is not whole.
@@ -196,13 +209,12 @@ async fn from_store(
             unknown_flows: number(6),
             at_egress,
         };
-        // Each direction by what was observed on this interface itself, where there is any; the other sightings are of other interfaces.
+        // Each direction by what was observed on this interface itself; the other sightings are of other interfaces.
         let is_own = at_egress == (way == 1);
-        match flows.get(&(index, way)) {
-            Some(_) if !is_own => {}
-            _ => {
-                flows.insert((index, way), own);
-            }
+        let held = flows.entry((index, way)).or_insert(own);
+        if held.at_egress != at_egress {
+            let (mine, others) = if is_own { (own, *held) } else { (*held, own) };
+            *held = if mine.octets * f64::from(OWN_SHARE) >= others.octets { mine } else { others };
         }
     }
     Ok(flows)
@@ -245,6 +257,17 @@ fn real(value: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_is_of_whole_minutes() {
+        let of = |from, to, is_open| {
+            let range = whole_minutes(Span { from, to }, is_open, Timestamp(3_630_500));
+            (range.from, range.to)
+        };
+        // Without an end, up to the minute that is going on; at least one.
+        assert_eq!((of(30, 3_630, true), of(3_610, 3_630, true)), ((0, 3_600), (3_540, 3_600)));
+        assert_eq!((of(61, 119, false), of(60, 120, false), of(3_000, 3_630, false)), ((60, 120), (60, 120), (3_000, 3_660)));
+    }
 
     #[test]
     fn flows_are_summed_over_the_time_in_which_they_could_come() {
