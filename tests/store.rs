@@ -1,5 +1,5 @@
-//! Every flow that the ledger calls stored is there once: the engine killed and stopped, the collector killed, the disk full, read-only or
-//! damaged, all under a load through the real socket.
+//! Every flow that the ledger calls stored is there once: the engine killed, stopped and out of memory, the collector killed, the disk full,
+//! read-only or damaged, all under a load through the real socket.
 //!
 //! `WEIR_TEST_CLICKHOUSE_URL` names a server to be used in place of the embedded engine, which is not ours to kill then.
 #![forbid(unsafe_code)]
@@ -14,20 +14,24 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::thread::sleep;
-use std::time::Duration;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
 
 use collector::store::config::Embedded;
+use collector::store::link::Endpoint;
 use schemas::ledger::{Ledger, StoreLedger};
 use tests::engine::Alone;
 use tests::isolation::{folder, isolated, run};
 use tests::load::Load;
+use tests::memory::Group;
 use tests::process::wait_until;
 use tests::server::Server;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const EXPORTERS: u8 = 3;
 const FLOWS_PER_SECOND: u32 = 15_000;
+/// What an engine keeps up with that has no memory most of the time.
+const FEW_FLOWS_PER_SECOND: u32 = 6_000;
 
 fn url() -> Option<String> {
     std::env::var("WEIR_TEST_CLICKHOUSE_URL").ok()
@@ -75,20 +79,20 @@ fn pages(server: &Server) -> BTreeMap<String, (Ledger, StoreLedger)> {
 
 /// Waits until nothing is on its way any more; the balance is held meanwhile.
 fn settled(server: &Server) -> (u64, StoreLedger) {
-    let (mut decoded, mut sum) = (0, StoreLedger::default());
-    wait_until("the end of what is on its way", PATIENCE, || {
-        (decoded, sum) = (0, StoreLedger::default());
+    let began = Instant::now();
+    loop {
+        let (mut decoded, mut sum) = (0, StoreLedger::default());
         for (ledger, store) in pages(server).values() {
             decoded += ledger.records_decoded;
             sum += store;
         }
+        let is_all = decoded == server.metric("weir_collector_records_decoded_total") as u64;
+        if decoded > 0 && is_all && sum.records_waiting == 0 && sum.records_spooled == 0 {
+            return (decoded, sum);
+        }
+        assert!(began.elapsed() < PATIENCE, "still on its way: {sum:?} of {decoded}");
         sleep(Duration::from_millis(200));
-        decoded > 0
-            && sum.records_waiting == 0
-            && sum.records_spooled == 0
-            && decoded == server.metric("weir_collector_records_decoded_total") as u64
-    });
-    (decoded, sum)
+    }
 }
 
 /// The engine's child of the server under test.
@@ -102,6 +106,13 @@ fn child() -> Option<u32> {
 
 fn signal(name: &str) {
     run("kill", &[name, &child().expect("the engine runs").to_string()]);
+}
+
+/// Where it answers, as a serving Weir notes it for a backtest beside it.
+fn endpoint() -> Endpoint {
+    let told: serde_json::Value = serde_json::from_slice(&fs::read(folder().join("weir-data/engine.json")).unwrap()).unwrap();
+    let word = |key: &str| told[key].as_str().unwrap().to_owned();
+    Endpoint { url: word("url"), user: word("user"), password: word("password"), database: word("database"), is_remote: false }
 }
 
 fn wait_for_engine(server: &Server) {
@@ -139,6 +150,19 @@ fn check(stored: u64, by_exporter: &BTreeMap<String, u64>) {
     assert_eq!((answers[2].as_str(), answers[3].as_str()), ("1", "1"), "the views hold the same");
 }
 
+/// Ends the load and holds everything that was sent against what is stored.
+fn check_all(server: Server, load: Load) {
+    let sent = load.end();
+    let (decoded, sum) = settled(&server);
+    println!("sent {sent}, {sum:?}");
+    assert_eq!(decoded + server.metric("weir_collector_kernel_drops_total") as u64 * 30, sent);
+    assert_eq!((sum.records_stored, sum.imbalance(decoded)), (decoded, 0), "{sum:?}");
+    assert!(sum.blocks_retried > 0, "the engine was away");
+    let by_exporter = stored_by_exporter(&server);
+    server.stop();
+    check(decoded, &by_exporter);
+}
+
 fn stored_by_exporter(server: &Server) -> BTreeMap<String, u64> {
     pages(server).into_iter().map(|(exporter, (_, store))| (exporter, store.records_stored)).collect()
 }
@@ -164,15 +188,96 @@ fn an_engine_that_is_killed_and_stopped_under_load_has_every_flow_once() {
             }
             wait_for_engine(&server);
         }
-        let sent = load.end();
-        let (decoded, sum) = settled(&server);
-        println!("sent {sent}, {sum:?}");
-        assert_eq!(decoded + server.metric("weir_collector_kernel_drops_total") as u64 * 30, sent);
-        assert_eq!((sum.records_stored, sum.imbalance(decoded)), (decoded, 0), "{sum:?}");
-        assert!(sum.blocks_retried > 0, "the engine was away");
-        let by_exporter = stored_by_exporter(&server);
-        server.stop();
-        check(decoded, &by_exporter);
+        check_all(server, load);
+    });
+}
+
+/// The least memory that an engine can be given, most of which queries hold: inserts are refused for want of it (code 241).
+#[test]
+fn an_engine_whose_memory_queries_take_under_load_has_every_flow_once() {
+    if url().is_some() {
+        println!("skipped: the server's memory is not ours");
+        return;
+    }
+    isolated(|| {
+        let server = Server::start(&kept("[collector.store.embedded]\nmemory_octets_max = 536870912\n"));
+        wait_for_engine(&server);
+        let load = Load::begin(server.netflow(), EXPORTERS, FEW_FLOWS_PER_SECOND, 0);
+        wait_until("inserts", PATIENCE, || store(&server).records_stored > 20_000);
+        let refused = || server.metric("weir_collector_store_insert_failures_total{reason=\"memory\"}") as u64;
+        let (end, endpoint) = (Instant::now() + PATIENCE, endpoint());
+        // 15 million numbers of 8 octets lie in 128 MiB, of which the engine has 384 in all; each query keeps them for two seconds.
+        let greedy =
+            "SELECT length(a) + sleep(2) FROM (SELECT groupArray(number) AS a FROM numbers(15000000)) SETTINGS max_memory_usage = 0";
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+                    while refused() < 3 && Instant::now() < end {
+                        let (status, said) = tests::engine::ask(&agent, &endpoint, "", greedy);
+                        assert!(status == 200 || said.contains("MEMORY_LIMIT_EXCEEDED"), "{status}: {said}");
+                        pages(&server);
+                    }
+                });
+            }
+        });
+        println!("{} inserts refused", refused());
+        assert!(refused() > 0);
+        check_all(server, load);
+    });
+}
+
+/// The kernel's own end of a process for want of memory: the child may have 48 million octets more than it has.
+#[test]
+fn an_engine_that_the_kernel_ends_for_want_of_memory_under_load_has_every_flow_once() {
+    if url().is_some() {
+        println!("skipped: the server's memory is not ours");
+        return;
+    }
+    isolated(|| {
+        let server = Server::start(&kept(""));
+        wait_for_engine(&server);
+        let load = Load::begin(server.netflow(), EXPORTERS, FLOWS_PER_SECOND, 0);
+        wait_until("inserts", PATIENCE, || store(&server).records_stored > 20_000);
+        let Some(group) = Group::begin(child().expect("the engine runs"), 48_000_000) else {
+            println!("skipped: no group with little memory can be made here");
+            return;
+        };
+        wait_until("the end of the engine", PATIENCE, || {
+            pages(&server);
+            server.metric("weir_collector_engine_ends_unasked_total") as u64 == 1
+        });
+        assert!(group.kills() >= 1 && server.words().contains("signal 9"), "{}", server.words());
+        wait_for_engine(&server);
+        check_all(server, load);
+    });
+}
+
+/// A child that gets no more addresses: what it asks the system for fails, whoever asks.
+#[test]
+fn an_engine_that_gets_no_memory_from_the_system_under_load_has_every_flow_once() {
+    if url().is_some() {
+        println!("skipped: the server's memory is not ours");
+        return;
+    }
+    isolated(|| {
+        let server = Server::start(&kept(""));
+        wait_for_engine(&server);
+        let load = Load::begin(server.netflow(), EXPORTERS, FEW_FLOWS_PER_SECOND, 0);
+        wait_until("inserts", PATIENCE, || store(&server).records_stored > 20_000);
+        let before = child().expect("the engine runs");
+        run("prlimit", &["--pid", &before.to_string(), "--as=1000000:"]);
+        let troubles = || {
+            (server.metric("weir_collector_store_insert_failures_total") + server.metric("weir_collector_engine_ends_unasked_total")) as u64
+        };
+        wait_until("trouble", PATIENCE, || {
+            pages(&server);
+            troubles() >= 3
+        });
+        if child() == Some(before) {
+            run("prlimit", &["--pid", &before.to_string(), "--as=unlimited:"]);
+        }
+        check_all(server, load);
     });
 }
 

@@ -13,6 +13,7 @@ pub mod fuzz;
 pub mod gobgp;
 pub mod isolation;
 pub mod load;
+pub mod memory;
 pub mod packet;
 pub mod process;
 pub mod reader;

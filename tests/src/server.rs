@@ -80,7 +80,7 @@ impl Server {
         answer(request.content_type("application/json").send(body.to_string()).unwrap())
     }
 
-    /// The sum of a metric over its labels; 0 if it is not there.
+    /// The sum of a metric over its labels, or the one that has the labels of the name (`name{label="value"}`); 0 if it is not there.
     ///
     /// # Panics
     ///
@@ -88,7 +88,8 @@ impl Server {
     #[must_use]
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.agent.get(format!("http://{METRICS}/metrics")).call().unwrap().body_mut().read_to_string().unwrap();
-        let samples = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        let is_it = |line: &&str| line.split(['{', ' ']).next() == Some(name) || line.rsplit_once(' ').is_some_and(|(own, _)| own == name);
+        let samples = text.lines().filter(is_it);
         samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
