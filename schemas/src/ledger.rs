@@ -111,7 +111,7 @@ ledger! {
     records_dropped_by_spool,
     /// Records in spooled blocks that could not be read back.
     records_dropped_corrupt,
-    /// Records in blocks that the engine refused whenever they were sent.
+    /// Records in blocks that the engine refused whenever they were sent, while it took others.
     records_dropped_by_engine,
     /// Records in blocks that wait on disk for the next start: the engine had no memory for them, or refused them after it had left an
     /// earlier attempt unanswered, and may have them.

@@ -15,7 +15,7 @@ use crate::store::queue::{Block, Next, Past, Queue};
 /// The pauses after a failure, each twice the one before.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// After so many refusals in a row a block is set aside.
+/// After so many refusals in a row it is tried whether the engine takes other blocks.
 const REFUSALS_MAX: u32 = 3;
 
 /// How long is waited for the engine.
@@ -25,7 +25,7 @@ pub(super) struct Patience {
     pub(super) late: Duration,
     /// But any is late that takes longer than this.
     pub(super) late_max: Duration,
-    /// How long an engine may have no memory for a block until it is tried whether it has for others.
+    /// How long an engine may have no memory for a block until it is tried whether it takes others.
     pub(super) memory: Duration,
     /// How long a stop waits for the engine to take what is in memory; what it has not taken by then goes to disk.
     pub(super) stop: Duration,
@@ -52,17 +52,25 @@ pub(super) struct Inserter {
     patience: Patience,
     /// How long the last answer took.
     took: Duration,
-    /// The block that was refused last, and how often in a row.
-    refused: Option<(u64, u32)>,
-    starved: Option<Starved>,
+    stuck: Option<Stuck>,
 }
 
-/// A block that the engine has no memory for.
-struct Starved {
+/// The oldest block, which the engine does not take though it answers.
+struct Stuck {
     sequence: u64,
+    is_refused: bool,
     since: Instant,
-    /// Whether it has since taken another.
+    tries: u32,
+    /// From here on others are tried in its place: is it the block, or the moment?
+    next: u64,
+    /// Whether the engine has taken another since.
     is_alone: bool,
+}
+
+impl Stuck {
+    fn new(sequence: u64, is_refused: bool) -> Self {
+        Self { sequence, is_refused, since: Instant::now(), tries: 1, next: sequence + 1, is_alone: false }
+    }
 }
 
 impl Inserter {
@@ -75,7 +83,7 @@ impl Inserter {
         closes: watch::Receiver<bool>,
         patience: Patience,
     ) -> Self {
-        Self { queue, way: OwnWay::new(link), statement, metrics, closes, patience, took: Duration::ZERO, refused: None, starved: None }
+        Self { queue, way: OwnWay::new(link), statement, metrics, closes, patience, took: Duration::ZERO, stuck: None }
     }
 
     /// Inserts block by block, in order, until the store closes and nothing more can be done.
@@ -86,8 +94,8 @@ impl Inserter {
             let mut block = match self.queue.next_from(first) {
                 Next::Insert(block) => block,
                 Next::Nothing if first > 0 => {
-                    // There is no other: it goes on as before.
-                    self.starved = None;
+                    // It takes no other either.
+                    self.stuck = None;
                     continue;
                 }
                 Next::Nothing => {
@@ -104,7 +112,8 @@ impl Inserter {
             };
             let is_again = match self.insert(&mut block).await {
                 Ok(()) => self.stored(&block),
-                Err(Failure::Refused(reason)) => self.refused(&block, &reason),
+                Err(Failure::Refused(reason)) => self.not_taken(&block, "refused", &reason),
+                Err(Failure::Later { name: "memory", reason }) => self.not_taken(&block, "memory", &reason),
                 Err(Failure::Later { name, reason }) => self.failed(&block, name, &reason),
             };
             if is_again {
@@ -115,56 +124,55 @@ impl Inserter {
         self.queue.close();
     }
 
-    /// The sequence of the block that may be sent next: one that the engine has had no memory for all the time is passed over once, so
-    /// that the next tells whether it is the block or the moment.
+    /// The least sequence of the block to be sent next.
     fn first(&self) -> u64 {
-        let passed = self.starved.as_ref().filter(|starved| !starved.is_alone && starved.since.elapsed() >= self.patience.memory);
-        passed.map_or(0, |starved| starved.sequence + 1)
+        let is_ripe = |stuck: &&Stuck| {
+            let is_tried = if stuck.is_refused { stuck.tries >= REFUSALS_MAX } else { stuck.since.elapsed() >= self.patience.memory };
+            is_tried && !stuck.is_alone
+        };
+        self.stuck.as_ref().filter(is_ripe).map_or(0, |stuck| stuck.next)
     }
 
-    /// Whether anything is to be sent again: never.
+    /// Whether the block is to be sent again: never.
     fn stored(&mut self, block: &Block) -> bool {
         self.queue.acknowledged(block);
-        self.refused = None;
-        match &mut self.starved {
-            // It is tried once more: the engine may have got memory since.
-            Some(starved) if starved.sequence < block.sequence => starved.is_alone = true,
-            _ => self.starved = None,
+        match &mut self.stuck {
+            // It is tried once more: what was wrong may have been mended since.
+            Some(stuck) if stuck.sequence < block.sequence => stuck.is_alone = true,
+            _ => self.stuck = None,
         }
         false
     }
 
     /// Whether the block is to be sent again.
-    fn refused(&mut self, block: &Block, reason: &str) -> bool {
-        self.metrics.insert_failed("refused", reason);
-        let refusals = self.refused.filter(|(sequence, _)| *sequence == block.sequence).map_or(1, |(_, refusals)| refusals + 1);
-        if refusals < REFUSALS_MAX {
-            self.refused = Some((block.sequence, refusals));
-            block.charges.retried();
-            return true;
+    fn not_taken(&mut self, block: &Block, name: &'static str, reason: &str) -> bool {
+        self.metrics.insert_failed(name, reason);
+        let is_refused = name == "refused";
+        match &mut self.stuck {
+            Some(stuck) if stuck.sequence < block.sequence => stuck.next = block.sequence + 1,
+            Some(stuck) if stuck.is_alone => {
+                self.stuck = None;
+                let why = match (is_refused, block.past.is_in_doubt) {
+                    (false, _) => Aside::Memory,
+                    (true, true) => Aside::InDoubt,
+                    (true, false) => Aside::Refused,
+                };
+                self.queue.set_aside(block, why, reason);
+                return false;
+            }
+            Some(stuck) if stuck.is_refused == is_refused => stuck.tries += 1,
+            _ => self.stuck = Some(Stuck::new(block.sequence, is_refused)),
         }
-        self.refused = None;
-        self.queue.set_aside(block, if block.past.is_in_doubt { Aside::InDoubt } else { Aside::Refused }, reason);
-        false
+        self.queue.retreat();
+        block.charges.retried();
+        true
     }
 
-    /// Whether the block is to be sent again.
+    /// Whether the block is to be sent again: always.
     fn failed(&mut self, block: &Block, name: &'static str, reason: &str) -> bool {
         self.metrics.insert_failed(name, reason);
+        self.stuck = None;
         self.queue.retreat();
-        let is_starved = name == "memory";
-        match &self.starved {
-            Some(starved) if is_starved && starved.sequence == block.sequence => {
-                if starved.is_alone {
-                    self.starved = None;
-                    self.queue.set_aside(block, Aside::Memory, reason);
-                    return false;
-                }
-            }
-            // For another it has none either: the wait begins anew.
-            Some(_) => self.starved = None,
-            None => self.starved = is_starved.then(|| Starved { sequence: block.sequence, since: Instant::now(), is_alone: false }),
-        }
         block.charges.retried();
         true
     }

@@ -28,14 +28,16 @@ enum Mood {
     Well,
     /// 500 with a code by which the moment is wrong.
     OutOfMemory,
-    /// The same, but for one block only: that which begins with this port.
-    OutOfMemoryFor(u16),
+    /// The same, but only for blocks that begin with a port from the first to the second.
+    OutOfMemoryFor(u16, u16),
     /// It says nothing until its mood changes.
     Mute,
     /// It stores the block and then fails to say so.
     Forgetful,
     /// 400 with a code by which the block is wrong.
     Strict,
+    /// The same, but for one block only: that which begins with this port.
+    StrictFor(u16),
 }
 
 #[derive(Debug, Default)]
@@ -98,16 +100,18 @@ async fn insert_of(
     }
     let mut tables = engine.tables();
     let id = parameters["insert_deduplication_token"].clone();
+    let port = u16::from_le_bytes([body[0], body[1]]);
     let mood = match tables.mood {
-        Mood::OutOfMemoryFor(port) if body.starts_with(&port.to_le_bytes()) => Mood::OutOfMemory,
-        Mood::OutOfMemoryFor(_) => Mood::Well,
+        Mood::OutOfMemoryFor(from, to) if (from..=to).contains(&port) => Mood::OutOfMemory,
+        Mood::StrictFor(only) if only == port => Mood::Strict,
+        Mood::OutOfMemoryFor(..) | Mood::StrictFor(_) => Mood::Well,
         mood => mood,
     };
     if matches!(mood, Mood::Well | Mood::Forgetful) && !tables.blocks.iter().any(|(known, _)| *known == id) {
         tables.blocks.push((id, body.to_vec()));
     }
     match mood {
-        Mood::Well | Mood::Mute | Mood::OutOfMemoryFor(_) => (StatusCode::OK, ""),
+        Mood::Well | Mood::Mute | Mood::OutOfMemoryFor(..) | Mood::StrictFor(_) => (StatusCode::OK, ""),
         Mood::OutOfMemory => (StatusCode::INTERNAL_SERVER_ERROR, "Code: 241. DB::Exception: memory limit exceeded"),
         Mood::Forgetful => (StatusCode::BAD_GATEWAY, "the connection was lost"),
         Mood::Strict => (StatusCode::BAD_REQUEST, "Code: 16. DB::Exception: no such column"),
@@ -306,16 +310,27 @@ fn what_is_on_disk_at_the_end_is_stored_after_the_next_start_before_what_is_new(
 #[test]
 fn a_block_that_the_engine_refuses_is_set_aside_and_those_behind_it_are_stored() {
     let ((engine, link), folder) = (Engine::start(), Folder::new());
-    engine.set(Mood::Strict);
+    engine.set(Mood::StrictFor(0));
     let mut shard = Shard::start(&folder, &Config::default(), &link);
-    shard.send(1);
-    shard.wait_for(|ledger| ledger.records_dropped_by_engine == 10);
-    engine.set(Mood::Well);
-    shard.send(1);
-    shard.wait_for(|ledger| ledger.records_stored == 10);
+    shard.send(2);
+    shard.wait_for(|ledger| ledger.records_dropped_by_engine == 10 && ledger.records_stored == 10);
     assert_eq!(engine.rows(), (10..20).collect::<Vec<_>>());
     let kept: Vec<_> = fs::read_dir(folder.0.join("refused")).unwrap().collect();
     assert_eq!(kept.len(), 1);
+    shard.stop();
+}
+
+/// As when a column was dropped by hand: what is wrong is not the block, and it can be mended.
+#[test]
+fn an_engine_that_refuses_every_block_gets_all_of_them_when_it_takes_them_again() {
+    let ((engine, link), folder) = (Engine::start(), Folder::new());
+    engine.set(Mood::Strict);
+    let mut shard = Shard::start(&folder, &Config::default(), &link);
+    shard.send(2);
+    let ledger = shard.wait_for(|ledger| ledger.blocks_retried >= 5);
+    assert_eq!((ledger.records_dropped_by_engine, ledger.records_set_aside, ledger.records_spooled), (0, 0, 20));
+    engine.set(Mood::Well);
+    shard.wait_for(|ledger| ledger.records_stored == 20);
     shard.stop();
 }
 
@@ -327,8 +342,9 @@ fn a_block_that_is_refused_after_an_attempt_without_an_answer_is_not_counted_as_
     let mut shard = Shard::start(&folder, &Config::default(), &link);
     shard.send(1);
     shard.wait_for(|ledger| ledger.blocks_retried >= 1);
-    engine.set(Mood::Strict);
-    let ledger = shard.wait_for(|ledger| ledger.records_set_aside == 10);
+    engine.set(Mood::StrictFor(0));
+    shard.send(1);
+    let ledger = shard.wait_for(|ledger| ledger.records_set_aside == 10 && ledger.records_stored == 10);
     assert_eq!((ledger.records_dropped_by_engine, ledger.records_spooled), (0, 0));
     shard.stop();
     // The next start asks again, and the engine has it once.
@@ -336,7 +352,7 @@ fn a_block_that_is_refused_after_an_attempt_without_an_answer_is_not_counted_as_
     let mut next = Shard::start(&folder, &Config::default(), &link);
     let status = next.store.as_ref().unwrap().status().clone();
     wait(|| status.recovered().records_stored == 10);
-    assert!(has_all(&engine, 10));
+    assert!(has_all(&engine, 20));
     next.stop();
 }
 
@@ -350,21 +366,22 @@ const HASTY: Patience = Patience {
 #[test]
 fn a_block_that_the_engine_has_no_memory_for_waits_for_the_next_start_and_those_behind_it_do_not_wait() {
     let ((engine, link), folder) = (Engine::start(), Folder::new());
-    engine.set(Mood::OutOfMemoryFor(10));
+    // Two behind each other: what is tried first in place of the one is the other, which tells nothing.
+    engine.set(Mood::OutOfMemoryFor(10, 20));
     let mut shard = Shard::start_patient(&folder, &Config::default(), &link, HASTY);
-    shard.send(4);
-    let ledger = shard.wait_for(|ledger| ledger.records_stored == 30 && ledger.records_set_aside == 10);
+    shard.send(5);
+    let ledger = shard.wait_for(|ledger| ledger.records_stored == 30 && ledger.records_set_aside == 20);
     assert_eq!((ledger.records_dropped_by_engine, ledger.records_spooled, ledger.records_waiting), (0, 0, 0));
     let counts = shard.store.as_ref().unwrap().status().metrics().counts();
-    assert!(counts.contains(&("weir_collector_store_blocks_set_aside_total", Some(("reason", "memory")), 1)), "{counts:?}");
+    assert!(counts.contains(&("weir_collector_store_blocks_set_aside_total", Some(("reason", "memory")), 2)), "{counts:?}");
     shard.stop();
     engine.set(Mood::Well);
     let mut next = Shard::start(&folder, &Config::default(), &link);
     let status = next.store.as_ref().unwrap().status().clone();
-    wait(|| status.recovered().records_stored == 10);
+    wait(|| status.recovered().records_stored == 20);
     let mut rows = engine.rows();
     rows.sort_unstable();
-    assert_eq!(rows, (0..40).collect::<Vec<_>>());
+    assert_eq!(rows, (0..50).collect::<Vec<_>>());
     next.stop();
 }
 
