@@ -12,10 +12,11 @@ use bench::synthesize::{Attack, Exporter, Flow, Hosts, Layout, Popularity, Proto
 use bytes::Bytes;
 use collector::receive::capture::Capture;
 use collector::store::block::Encoder;
+use collector::store::gather::Encode;
 use collector::store::insert::Insert;
 use collector::store::names::Nameless;
 use collector::store::schema::Schema;
-use collector::store::writer::{Encode, Store};
+use collector::store::writer::Store;
 use schemas::flow::FlowBatch;
 use schemas::incident::Incident;
 use schemas::time::Timestamp;
@@ -75,8 +76,12 @@ fn exports(protocol: Protocol, file: &Path) {
 struct Blocks(Encoder);
 
 impl Encode for Blocks {
-    fn encode(&mut self, batch: &FlowBatch) -> Bytes {
-        self.0.encode(batch, &Nameless, SystemTime::now().into())
+    fn append(&mut self, batch: &FlowBatch) -> usize {
+        self.0.append(batch, &Nameless, SystemTime::now().into())
+    }
+
+    fn take(&mut self) -> Bytes {
+        self.0.take()
     }
 }
 

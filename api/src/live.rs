@@ -313,8 +313,9 @@ fn add(known: &mut DomainReport, other: &DomainReport) {
 #[cfg(test)]
 mod tests {
     use collector::store::config::Config;
+    use collector::store::gather::Encode;
     use collector::store::link::Link;
-    use collector::store::writer::{Encode, LateInsert, Store};
+    use collector::store::writer::{LateInsert, Store};
     use schemas::flow::FlowBatch;
 
     use super::*;
@@ -322,7 +323,11 @@ mod tests {
     struct Nothing;
 
     impl Encode for Nothing {
-        fn encode(&mut self, _: &FlowBatch) -> bytes::Bytes {
+        fn append(&mut self, _: &FlowBatch) -> usize {
+            0
+        }
+
+        fn take(&mut self) -> bytes::Bytes {
             bytes::Bytes::new()
         }
     }

@@ -5,6 +5,7 @@ pub mod block;
 pub mod config;
 pub mod engine;
 mod folder;
+pub mod gather;
 pub mod handover;
 pub mod insert;
 pub mod link;

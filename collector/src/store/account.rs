@@ -1,5 +1,6 @@
 //! What became of records, by exporter: written by the store's threads, read by a shard that waits for nobody.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -64,8 +65,8 @@ impl Account {
         });
     }
 
-    /// Moves records on.
-    pub fn turn(&self, records: u64, from: Fate, to: Fate) {
+    /// Moves records on, those of `blocks` blocks.
+    pub(super) fn turn(&self, records: u64, blocks: u64, from: Fate, to: Fate) {
         self.change(|ledger| {
             if let Some(count) = place(ledger, from) {
                 *count = count.wrapping_sub(records);
@@ -73,7 +74,7 @@ impl Account {
             if let Some(count) = place(ledger, to) {
                 *count = count.wrapping_add(records);
             }
-            ledger.blocks_stored += u64::from(to == Fate::Stored);
+            ledger.blocks_stored += if to == Fate::Stored { blocks } else { 0 };
         });
     }
 }
@@ -100,35 +101,90 @@ pub struct Charge {
     pub records: u32,
 }
 
-/// Whose the records of a block are.
+/// What one shard has brought to a block, or what the spool held at the start.
 #[derive(Clone, Debug)]
-pub struct Charges {
+pub struct Share {
     /// By exporter.
     pub exporters: Box<[Charge]>,
-    /// The account of all of them: a shard's, or that of what the spool held at the start.
+    /// The account of all of them.
     pub sum: Arc<Account>,
 }
+
+impl Share {
+    /// All records of the share.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.exporters.iter().map(|charge| u64::from(charge.records)).sum()
+    }
+}
+
+/// Whose the records of a block are.
+#[derive(Clone, Debug, Default)]
+pub struct Charges(pub Box<[Share]>);
 
 impl Charges {
     /// All records of the block.
     #[must_use]
     pub fn records(&self) -> u64 {
-        self.exporters.iter().map(|charge| u64::from(charge.records)).sum()
+        self.0.iter().map(Share::records).sum()
     }
 
     /// Moves the records on, in every account.
     pub fn turn(&self, from: Fate, to: Fate) {
-        for charge in &self.exporters {
-            charge.account.turn(u64::from(charge.records), from, to);
+        for (place, share) in self.0.iter().enumerate() {
+            for charge in &share.exporters {
+                charge.account.turn(u64::from(charge.records), 1, from, to);
+            }
+            share.sum.turn(share.records(), blocks(place), from, to);
         }
-        self.sum.turn(self.records(), from, to);
     }
 
     /// Counts that the block is sent once more.
     pub fn retried(&self) {
-        self.exporters.iter().map(|charge| &charge.account).chain([&self.sum]).for_each(|account| {
-            account.change(|ledger| ledger.blocks_retried += 1);
+        for (place, share) in self.0.iter().enumerate() {
+            for charge in &share.exporters {
+                charge.account.change(|ledger| ledger.blocks_retried += 1);
+            }
+            share.sum.change(|ledger| ledger.blocks_retried += blocks(place));
+        }
+    }
+}
+
+/// The blocks that a share stands for among the sums: the first for all of them, since sums are added up.
+fn blocks(place: usize) -> u64 {
+    u64::from(place == 0)
+}
+
+/// Charges that are gathered for a block: what comes of one exporter by way of one shard is one charge.
+#[derive(Debug, Default)]
+pub struct Bill {
+    shares: Vec<(Arc<Account>, Vec<Charge>)>,
+    /// Where among those of its share an account's charge is, by the account's address in memory.
+    places: HashMap<usize, usize>,
+}
+
+impl Bill {
+    /// Puts more on it, which comes by way of the shard with the account `sum`.
+    pub fn add(&mut self, exporters: &[Charge], sum: &Arc<Account>) {
+        let known = self.shares.iter().position(|(account, _)| Arc::ptr_eq(account, sum));
+        let share = known.unwrap_or_else(|| {
+            self.shares.push((Arc::clone(sum), Vec::new()));
+            self.shares.len() - 1
         });
+        let Some((_, charges)) = self.shares.get_mut(share) else { return };
+        for charge in exporters {
+            let place = *self.places.entry(Arc::as_ptr(&charge.account).addr()).or_insert(charges.len());
+            match charges.get_mut(place) {
+                Some(known) => known.records += charge.records,
+                None => charges.push(charge.clone()),
+            }
+        }
+    }
+
+    /// What is on it, and an empty one from now on.
+    pub fn take(&mut self) -> Charges {
+        self.places.clear();
+        Charges(self.shares.drain(..).map(|(sum, exporters)| Share { exporters: exporters.into(), sum }).collect())
     }
 }
 
@@ -140,12 +196,30 @@ mod tests {
     fn records_are_in_one_place_at_a_time() {
         let (account, sum) = (Account::new(Address::from_v4(1)), Account::new(Address::default()));
         let exporters = [Charge { account: Arc::clone(&account), records: 3 }].into();
-        let charges = Charges { exporters, sum: Arc::clone(&sum) };
+        let charges = Charges([Share { exporters, sum: Arc::clone(&sum) }].into());
         charges.turn(Fate::Waiting, Fate::Spooled);
         assert_eq!(account.ledger().records_spooled, 3);
         charges.retried();
         charges.turn(Fate::Spooled, Fate::Stored);
         let ledger = sum.ledger();
         assert_eq!((ledger.records_spooled, ledger.records_stored, ledger.blocks_stored, ledger.blocks_retried), (0, 3, 1, 1));
+    }
+
+    #[test]
+    fn what_several_shards_bring_to_a_block_is_one_block() {
+        let [exporter, other, elsewhere, shard, second] = [1, 2, 1, 4, 5].map(|number| Account::new(Address::from_v4(number)));
+        let charge = |account: &Arc<Account>, records| Charge { account: Arc::clone(account), records };
+        let mut bill = Bill::default();
+        bill.add(&[charge(&exporter, 3), charge(&other, 1)], &shard);
+        bill.add(&[charge(&elsewhere, 2)], &second);
+        bill.add(&[charge(&exporter, 1)], &shard);
+        let charges = bill.take();
+        let told = |share: &Share| share.exporters.iter().map(|charge| charge.records).collect::<Vec<_>>();
+        assert_eq!((charges.0.iter().map(told).collect::<Vec<_>>(), charges.records()), (vec![vec![4, 1], vec![2]], 7));
+        charges.turn(Fate::Waiting, Fate::Stored);
+        let stored = |account: &Account| (account.ledger().records_stored, account.ledger().blocks_stored);
+        let accounts = [&exporter, &other, &elsewhere, &shard, &second];
+        assert_eq!(accounts.map(|account| stored(account)), [(4, 1), (1, 1), (2, 1), (5, 1), (2, 0)]);
+        assert!(bill.take().0.is_empty());
     }
 }

@@ -61,6 +61,12 @@ impl Encoder {
 
     /// The rows of a batch as a block; they were made before `now`.
     pub fn encode(&mut self, batch: &FlowBatch, names: &impl Names, now: Timestamp) -> Bytes {
+        self.append(batch, names, now);
+        self.take()
+    }
+
+    /// Puts the rows of a batch, as a block of their own, behind those since [`Self::take`]: an insert may have many. How many octets they are.
+    pub fn append(&mut self, batch: &FlowBatch, names: &impl Names, now: Timestamp) -> usize {
         self.exporters.number(batch.segments());
         self.native.begin(batch.rows());
         self.times(batch, now);
@@ -79,6 +85,11 @@ impl Encoder {
     pub fn volumes_cut(&self) -> u64 {
         let (_, count) = &self.cut;
         *count
+    }
+
+    /// The blocks since the last call.
+    pub fn take(&mut self) -> Bytes {
+        self.native.take()
     }
 
     fn times(&mut self, batch: &FlowBatch, now: Timestamp) {

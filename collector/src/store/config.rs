@@ -32,9 +32,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             engine: Engine::Embedded,
-            batch_rows_max: 262_144,
-            wait_milliseconds_max: 1_000,
-            queue_octets_max: 67_108_864,
+            batch_rows_max: 524_288,
+            wait_milliseconds_max: 2_000,
+            queue_octets_max: 201_326_592,
             embedded: Embedded::default(),
             clickhouse: Clickhouse::default(),
             spool: Spool::default(),
@@ -46,8 +46,8 @@ impl Default for Config {
 impl Config {
     /// Checks what the types do not.
     pub(crate) fn check(&self, faults: &mut Faults<'_>) {
-        // A row is some 400 octets while it is gathered, in one batch for each shard and those on their way.
-        faults.range("batch_rows_max", self.batch_rows_max, 1, 1 << 22);
+        // A row may be 400 octets long, and a block has to fit into a record of the spool.
+        faults.range("batch_rows_max", self.batch_rows_max, 1, 1 << 21);
         faults.range("wait_milliseconds_max", self.wait_milliseconds_max, 1, 600_000);
         faults.range("queue_octets_max", self.queue_octets_max, 1, OCTETS_MAX);
         faults.range("embedded.memory_octets_max", self.embedded.memory_octets_max, 512 << 20, OCTETS_MAX);

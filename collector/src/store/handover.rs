@@ -9,12 +9,14 @@ use schemas::ledger::StoreLedger;
 use schemas::net::Address;
 use schemas::time::Timestamp;
 
-use super::account::{Account, Charge, Charges, Fate};
+use super::account::{Account, Bill, Charge, Fate};
 use super::config::Config;
 use crate::exporter::Exporters;
 
-/// Batches of each shard: one that is filled, one that is encoded, and two for a pause of the store.
-const PARCELS: usize = 4;
+/// Rows of a parcel: few enough that they are still in the processor's cache when they are encoded.
+const PARCEL_ROWS: usize = 16_384;
+/// Parcels of a shard at least: one that is filled, one that is encoded, and two for a pause of the store.
+const PARCELS_MIN: usize = 4;
 
 /// Rows on their way, and whose they are.
 #[derive(Debug)]
@@ -28,10 +30,9 @@ pub struct Parcel {
 }
 
 impl Parcel {
-    /// Whose its records are.
-    #[must_use]
-    pub fn charges(&self) -> Charges {
-        Charges { exporters: self.exporters.as_slice().into(), sum: Arc::clone(&self.sum) }
+    /// Puts its records on a bill, for those whose they are.
+    pub fn charge_to(&self, bill: &mut Bill) {
+        bill.add(&self.exporters, &self.sum);
     }
 
     fn clear(&mut self) {
@@ -141,8 +142,9 @@ impl Handover {
         };
         // There is room for all parcels that there are: only a store that has ended takes none.
         if let Err(error) = self.filled.try_send(parcel) {
-            let mut parcel = error.into_inner();
-            parcel.charges().turn(Fate::Waiting, Fate::DroppedByQueue);
+            let (mut parcel, mut bill) = (error.into_inner(), Bill::default());
+            parcel.charge_to(&mut bill);
+            bill.take().turn(Fate::Waiting, Fate::DroppedByQueue);
             parcel.clear();
             self.spare.push(parcel);
         }
@@ -212,18 +214,20 @@ impl Intake {
 
 /// An end for each shard, and the store's.
 ///
-/// A batch has room for its share of `batch_rows_max` and for at least `rows_min` rows.
+/// Together they hold `batch_rows_max` rows, and each at least `rows_min`.
 #[must_use]
 pub fn handovers(config: &Config, shards: usize, rows_min: usize) -> (Vec<Handover>, Intake) {
-    let (filled_sender, filled) = bounded(PARCELS * shards);
+    let share = config.batch_rows_max / shards.max(1);
+    let rows = share.min(PARCEL_ROWS).max(rows_min);
+    let parcels = share.div_ceil(rows).max(PARCELS_MIN);
+    let (filled_sender, filled) = bounded(parcels * shards);
     let (mut handovers, mut emptied_senders) = (Vec::with_capacity(shards), Vec::with_capacity(shards));
-    let rows = (config.batch_rows_max / shards.max(1)).max(rows_min);
     for shard in 0..shards {
-        let (sender, emptied) = bounded(PARCELS);
+        let (sender, emptied) = bounded(parcels);
         let sum = Handed::new(Address::default());
         let parcel =
             || Parcel { batch: FlowBatch::with_capacity(rows), exporters: Vec::with_capacity(64), sum: Arc::clone(&sum.account), shard };
-        let spare = std::iter::repeat_with(parcel).take(PARCELS).collect();
+        let spare = std::iter::repeat_with(parcel).take(parcels).collect();
         emptied_senders.push(sender);
         handovers.push(Handover {
             filling: None,
@@ -233,7 +237,8 @@ pub fn handovers(config: &Config, shards: usize, rows_min: usize) -> (Vec<Handov
             sum,
             number: 0,
             began: Timestamp::default(),
-            wait_milliseconds_max: config.wait_milliseconds_max,
+            // The rest is the block's, which waits for parcels.
+            wait_milliseconds_max: config.wait_milliseconds_max / 4,
         });
     }
     (handovers, Intake { filled, emptied: emptied_senders })

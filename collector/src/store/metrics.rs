@@ -94,7 +94,7 @@ impl Metrics {
         }
     }
 
-    /// A block was made.
+    /// Rows were put into a block.
     pub fn encoded(&self, rows: u64, octets: u64, took: Duration) {
         self.rows_encoded.fetch_add(rows, Ordering::Relaxed);
         self.octets_encoded.fetch_add(octets, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A block in ClickHouse's Native format: its columns one after the other, each with its name, its type and the values of all rows.
+//! Blocks in ClickHouse's Native format, one behind the other: of each its columns in turn, with name, type and the values of all rows.
 //!
 //! Numbers are written low octet first, addresses in network order. <https://clickhouse.com/docs/interfaces/formats/Native>
 
@@ -17,10 +17,12 @@ const ROOMS_MAX: usize = 2;
 /// Where the number of columns stands: two octets, whatever it is, since it is known last.
 const COLUMNS_OCTETS: usize = 2;
 
-/// A block in the making; the room of one that nobody holds any more is used again.
+/// Blocks in the making; the room of those that nobody holds any more is used again.
 #[derive(Debug)]
 pub(super) struct Native {
     octets: Vec<u8>,
+    /// Where the block begins that is written.
+    start: usize,
     columns: usize,
     rooms: Receiver<Vec<u8>>,
     leave: Arc<Sender<Vec<u8>>>,
@@ -29,11 +31,11 @@ pub(super) struct Native {
 impl Default for Native {
     fn default() -> Self {
         let (leave, rooms) = bounded(ROOMS_MAX);
-        Self { octets: Vec::new(), columns: 0, rooms, leave: Arc::new(leave) }
+        Self { octets: Vec::new(), start: 0, columns: 0, rooms, leave: Arc::new(leave) }
     }
 }
 
-/// The room of a block that is on its way; comes back when the last holder lets it go.
+/// The room of blocks that are on their way; comes back when the last holder lets it go.
 struct Lent {
     octets: Vec<u8>,
     home: Arc<Sender<Vec<u8>>>,
@@ -53,22 +55,29 @@ impl Drop for Lent {
 }
 
 impl Native {
-    /// Begins a block of `rows` rows.
+    /// Begins a block of `rows` rows, behind those that are there.
     pub(super) fn begin(&mut self, rows: usize) {
-        self.octets = self.rooms.try_recv().unwrap_or_default();
-        self.octets.clear();
+        if self.octets.is_empty() {
+            self.octets = self.rooms.try_recv().unwrap_or_default();
+            self.octets.clear();
+        }
         self.octets.reserve(rows * ROW_OCTETS);
-        self.columns = 0;
+        (self.start, self.columns) = (self.octets.len(), 0);
         self.octets.extend_from_slice(&[0; COLUMNS_OCTETS]);
         self.variable(rows);
     }
 
-    /// Ends the block.
-    pub(super) fn end(&mut self) -> Bytes {
+    /// Ends the block; how many octets it has.
+    pub(super) fn end(&mut self) -> usize {
         let (low, high) = (self.columns & 0x7f | 0x80, self.columns >> 7);
-        for (octet, part) in self.octets.iter_mut().zip([low, high]) {
+        for (octet, part) in self.octets.iter_mut().skip(self.start).zip([low, high]) {
             *octet = u8::try_from(part).unwrap_or(0);
         }
+        self.octets.len() - self.start
+    }
+
+    /// All blocks since the last call.
+    pub(super) fn take(&mut self) -> Bytes {
         Bytes::from_owner(Lent { octets: std::mem::take(&mut self.octets), home: Arc::clone(&self.leave) })
     }
 

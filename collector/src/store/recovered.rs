@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use schemas::ledger::StoreLedger;
 use schemas::net::Address;
 
-use super::account::{Account, Charge, Charges};
+use super::account::{Account, Charge, Charges, Share};
 
 /// Accounts by exporter, and of all.
 #[derive(Debug)]
@@ -26,16 +26,16 @@ impl Recovered {
     #[must_use]
     pub fn charges(&self, exporters: &[(Address, u32)]) -> Charges {
         let charge = |(exporter, records): &(Address, u32)| Charge { account: self.account(*exporter), records: *records };
-        let charges = Charges { exporters: exporters.iter().map(charge).collect(), sum: Arc::clone(&self.sum) };
+        let share = Share { exporters: exporters.iter().map(charge).collect(), sum: Arc::clone(&self.sum) };
         let recover = |account: &Account, records: u64| {
             account.change(|ledger| {
                 ledger.records_recovered += records;
                 ledger.records_spooled += records;
             });
         };
-        charges.exporters.iter().for_each(|charge| recover(&charge.account, u64::from(charge.records)));
-        recover(&self.sum, charges.records());
-        charges
+        share.exporters.iter().for_each(|charge| recover(&charge.account, u64::from(charge.records)));
+        recover(&self.sum, share.records());
+        Charges([share].into())
     }
 
     /// Counts records that were written before and cannot be read; where it is known, of which exporters.

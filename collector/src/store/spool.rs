@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use self::aside::Aside;
 pub use self::error::SpoolError;
-use self::owner::Owners;
+use self::owner::{Owners, Portion};
 use self::record::Head;
 use super::account::Charges;
 use super::config::{Fsync, Spool as Config};
@@ -41,9 +41,7 @@ struct Entry {
     segment: u64,
     offset: u64,
     id: Uuid,
-    rows: u64,
-    /// Where its shard's account stands among the owners.
-    sum: usize,
+    portions: Box<[Portion]>,
     past: Past,
 }
 
@@ -149,11 +147,11 @@ impl Spool {
             while self.blocks.contains_key(&sequence) {
                 sequence += 1;
             }
-            let sum = self.owners.learn(sequence, &recovered.charges(&found.head.exporters));
+            let portions = self.owners.learn(sequence, &recovered.charges(&found.head.exporters));
             // Whether it was sent before nobody knows any more.
             let past = Past { shards: found.head.shards, is_in_doubt: true };
-            let (id, rows) = (found.head.id, found.head.rows());
-            self.blocks.insert(sequence, Entry { segment: number, offset: found.offset, id, rows, sum, past });
+            let id = found.head.id;
+            self.blocks.insert(sequence, Entry { segment: number, offset: found.offset, id, portions, past });
         }
         self.segments.insert(number, segment);
         // What cannot be removed now is swept later on.
@@ -262,9 +260,9 @@ impl Spool {
         segment.rows += head.rows();
         segment.waiting += 1;
         self.unsynced_since.get_or_insert_with(Instant::now);
-        let sum = self.owners.learn(block.sequence, &block.charges);
-        let (id, rows, past) = (block.id, head.rows(), block.past);
-        self.blocks.insert(block.sequence, Entry { segment: number, offset, id, rows, sum, past });
+        let portions = self.owners.learn(block.sequence, &block.charges);
+        let (id, past) = (block.id, block.past);
+        self.blocks.insert(block.sequence, Entry { segment: number, offset, id, portions, past });
         Ok(())
     }
 
@@ -325,10 +323,10 @@ impl Spool {
         };
         let file = File::open(self.path(entry.segment))?;
         let found = segment::read(&file, entry.offset)?.filter(|(head, _)| head.id == entry.id);
-        let (id, past, rows) = (entry.id, entry.past, entry.rows);
+        let (id, past) = (entry.id, entry.past);
         let (charges, octets) = match found {
-            Some((head, octets)) => (self.owners.charges(sequence, entry.sum, &head.exporters), octets),
-            None => (self.owners.unknown(entry.sum, rows), None),
+            Some((head, octets)) => (self.owners.charges(sequence, &entry.portions, &head.exporters), octets),
+            None => (self.owners.unknown(&entry.portions), None),
         };
         if let Some(octets) = octets {
             return Ok(Ok(Block { id, sequence, octets: octets.into(), charges, past }));
@@ -342,7 +340,7 @@ impl Spool {
     /// A block that the disk does not give.
     pub fn give_up(&mut self, sequence: u64) -> Option<Lost> {
         let entry = self.blocks.get(&sequence)?;
-        Some(Lost { id: entry.id, charges: self.owners.unknown(entry.sum, entry.rows) })
+        Some(Lost { id: entry.id, charges: self.owners.unknown(&entry.portions) })
     }
 
     /// Remembers what was tried with a block; to how many shards it was first sent, beyond the end of the program.

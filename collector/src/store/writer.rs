@@ -10,13 +10,12 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use schemas::flow::FlowBatch;
 use schemas::ledger::StoreLedger;
 use schemas::net::Address;
 use tokio::sync::watch;
 
 use super::config::Config;
+use super::gather::{Encode, Gatherer};
 use super::handover::{Handover, Intake, Quiet, handovers};
 use super::insert::Insert;
 use super::link::Link;
@@ -31,16 +30,6 @@ use self::inserter::{Inserter, Patience};
 
 /// How often what is written is looked after.
 const TICK: Duration = Duration::from_millis(250);
-/// Makes the octets that the engine reads of a batch.
-pub trait Encode: Send {
-    /// A block in the format of the insert.
-    fn encode(&mut self, batch: &FlowBatch) -> Bytes;
-
-    /// Octets and packets of records that were more than can be, since the start.
-    fn volumes_cut(&self) -> u64 {
-        0
-    }
-}
 
 /// How blocks are inserted, once that is known: on a cluster, its servers have to be asked.
 pub type LateInsert = Arc<OnceLock<Insert>>;
@@ -136,10 +125,10 @@ impl Store {
             let _sends = sends;
             runtime.block_on(inserter.run());
         })?;
-        let (metrics, makes) = (Arc::clone(&status.metrics), part());
+        let (metrics, gatherer, makes) = (Arc::clone(&status.metrics), Gatherer::new(config, encode), part());
         let encoder = Builder::new().name("weir-store-make".to_owned()).spawn(move || {
             let _makes = makes;
-            make_blocks(&intake, encode, &queue, &metrics);
+            make_blocks(&intake, gatherer, &queue, &metrics);
             closed.send_replace(true);
         })?;
         Ok((Self { encoder, inserter, status }, handovers))
@@ -161,28 +150,37 @@ impl Store {
     }
 }
 
-fn make_blocks(intake: &Intake, mut encode: Box<dyn Encode>, queue: &Queue, metrics: &Metrics) {
+fn make_blocks(intake: &Intake, mut gatherer: Gatherer, queue: &Queue, metrics: &Metrics) {
+    let push = |gatherer: &mut Gatherer| {
+        if let Some((octets, charges)) = gatherer.take() {
+            queue.push(octets, charges);
+        }
+    };
     let mut ticked = Instant::now();
     loop {
-        match intake.next(TICK) {
+        match intake.next(gatherer.patience().map_or(TICK, |patience| patience.min(TICK))) {
             Ok(parcel) => {
+                if gatherer.is_too_full_for(&parcel) {
+                    push(&mut gatherer);
+                }
                 let began = Instant::now();
-                let octets = encode.encode(&parcel.batch);
-                metrics.encoded(parcel.batch.rows() as u64, octets.len() as u64, began.elapsed());
-                metrics.volumes_cut(encode.volumes_cut());
-                let charges = parcel.charges();
-                // The shard has its batch back before the disk is touched.
+                let octets = gatherer.add(&parcel);
+                metrics.encoded(parcel.batch.rows() as u64, octets as u64, began.elapsed());
+                metrics.volumes_cut(gatherer.volumes_cut());
                 intake.give_back(parcel);
-                queue.push(octets, charges);
             }
             Err(Quiet::Silence) => {}
             Err(Quiet::End) => break,
+        }
+        if gatherer.patience().is_some_and(|patience| patience.is_zero()) {
+            push(&mut gatherer);
         }
         if ticked.elapsed() >= TICK {
             queue.tick();
             ticked = Instant::now();
         }
     }
+    push(&mut gatherer);
 }
 
 #[cfg(test)]

@@ -43,9 +43,9 @@ fn exporters() -> Exporters {
     exporters
 }
 
-/// Room for 10 rows in each of the batches.
+/// Room for 10 rows in each of the batches, which wait for so long.
 fn one(wait_milliseconds_max: u64) -> (Handover, Intake) {
-    let config = Config { batch_rows_max: 10, wait_milliseconds_max, ..Config::default() };
+    let config = Config { batch_rows_max: 10, wait_milliseconds_max: 4 * wait_milliseconds_max, ..Config::default() };
     let (mut handovers, intake) = handovers(&config, 1, 4);
     (handovers.pop().unwrap(), intake)
 }
@@ -70,7 +70,9 @@ fn rows_of_alternating_exporters_are_charged_to_each_once() {
     let parcel = heard(&intake).unwrap();
     assert_eq!((records(&parcel), parcel.batch.rows()), (vec![(A, 4), (B, 3)], 7));
     assert_eq!((exporters.handed(A).ledger().records_waiting, handover.ledger().records_waiting), (4, 7));
-    parcel.charges().turn(Fate::Waiting, Fate::Stored);
+    let mut bill = Bill::default();
+    parcel.charge_to(&mut bill);
+    bill.take().turn(Fate::Waiting, Fate::Stored);
     let ledger = exporters.handed(B).ledger();
     assert_eq!((ledger.records_waiting, ledger.records_stored, ledger.imbalance(3)), (0, 3, 0));
     intake.give_back(parcel);

@@ -2,7 +2,7 @@
 
 use schemas::net::Address;
 
-use super::super::account::{Account, Charge};
+use super::super::account::{Account, Charge, Share};
 use super::super::config::Spool as SpoolConfig;
 use super::super::recovered::Recovered;
 use super::*;
@@ -16,7 +16,7 @@ fn queue(folder: &std::path::Path, blocks_max: u64) -> Queue {
 
 fn push(queue: &Queue, number: u8, account: &Arc<Account>) {
     let exporters = [Charge { account: Arc::clone(account), records: 1 }].into();
-    queue.push(vec![number].into(), Charges { exporters, sum: Account::new(Address::default()) });
+    queue.push(vec![number].into(), Charges([Share { exporters, sum: Account::new(Address::default()) }].into()));
 }
 
 fn first(queue: &Queue) -> Block {

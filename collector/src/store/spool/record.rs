@@ -82,7 +82,8 @@ impl Head {
 ///
 /// [`TooLong`] for more than a gigaoctet.
 pub fn of(block: &Block) -> Result<(Head, Vec<u8>), TooLong> {
-    let exporters = block.charges.exporters.iter().map(|charge| (charge.account.exporter(), charge.records)).collect();
+    let exporters =
+        block.charges.0.iter().flat_map(|share| &share.exporters).map(|charge| (charge.account.exporter(), charge.records)).collect();
     let (head, record) = record(block.id, block.sequence, exporters, &block.octets)?;
     Ok((Head { shards: block.past.shards, ..head }, record))
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use schemas::ledger::StoreLedger;
 use schemas::net::Address;
 
-use super::super::account::{Account, Charge, Fate};
+use super::super::account::{Account, Charge, Fate, Share};
 use super::*;
 
 /// A folder that goes with its handle.
@@ -37,7 +37,7 @@ impl Drop for Folder {
 /// `exporters` of 10 rows each.
 fn charges(exporters: u32) -> Charges {
     let charge = |number| Charge { account: Account::new(Address::from_v4(number)), records: 10 };
-    Charges { exporters: (0..exporters).map(charge).collect(), sum: Account::new(Address::default()) }
+    Charges([Share { exporters: (0..exporters).map(charge).collect(), sum: Account::new(Address::default()) }].into())
 }
 
 /// What block `number` holds.

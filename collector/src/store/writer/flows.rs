@@ -7,10 +7,10 @@ use bytes::Bytes;
 use schemas::flow::FlowBatch;
 use schemas::net::{Address, PrefixSet};
 
-use super::Encode;
 use crate::enrich::Applications;
 use crate::enrich::interface::{Interfaces, Snapshot};
 use crate::store::block::Encoder;
+use crate::store::gather::Encode;
 use crate::store::names::Names;
 
 /// The exporters' interfaces, once somebody knows them: the store is started before whoever learns of them.
@@ -49,10 +49,14 @@ impl Flows {
 }
 
 impl Encode for Flows {
-    fn encode(&mut self, batch: &FlowBatch) -> Bytes {
+    fn append(&mut self, batch: &FlowBatch) -> usize {
         let interfaces = self.interfaces.get().map(Interfaces::snapshot).unwrap_or_default();
         let known = Known { applications: &self.applications, interfaces };
-        self.encoder.encode(batch, &known, SystemTime::now().into())
+        self.encoder.append(batch, &known, SystemTime::now().into())
+    }
+
+    fn take(&mut self) -> Bytes {
+        self.encoder.take()
     }
 
     fn volumes_cut(&self) -> u64 {

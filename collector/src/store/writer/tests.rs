@@ -7,8 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use bytes::Bytes;
 use schemas::counter::SamplingSource;
-use schemas::flow::{Column, ColumnSet, Origin, Version};
+use schemas::flow::{Column, ColumnSet, FlowBatch, Origin, Version};
 use schemas::ledger::StoreLedger;
 use schemas::net::PrefixSet;
 use schemas::time::Timestamp;
@@ -118,12 +119,24 @@ async fn insert_of(
     }
 }
 
-struct Ports;
+/// The ports of all rows since they were taken.
+#[derive(Default)]
+struct Ports(Vec<u8>);
 
 impl Encode for Ports {
-    fn encode(&mut self, batch: &FlowBatch) -> Bytes {
-        batch.source_port[..batch.rows()].iter().flat_map(|port| port.to_le_bytes()).collect::<Vec<_>>().into()
+    fn append(&mut self, batch: &FlowBatch) -> usize {
+        self.0.extend(batch.source_port[..batch.rows()].iter().flat_map(|port| port.to_le_bytes()));
+        batch.rows() * 2
     }
+
+    fn take(&mut self) -> Bytes {
+        std::mem::take(&mut self.0).into()
+    }
+}
+
+/// A block for each parcel of 10 rows.
+fn config() -> Config {
+    Config { batch_rows_max: 10, wait_milliseconds_max: 1, ..Config::default() }
 }
 
 /// A store with one shard, which is played by the test.
@@ -144,7 +157,8 @@ impl Shard {
     fn start_patient(folder: &Folder, config: &Config, link: &Link, patience: Patience) -> Self {
         let statement = Insert { statement: "INSERT INTO flows FORMAT Native".to_owned(), settings: Vec::new(), shards: 0 };
         let (store, mut handovers) =
-            Store::start_patient(config, &folder.0, 1, link.clone(), Box::new(Ports), Arc::new(statement.into()), patience).unwrap();
+            Store::start_patient(config, &folder.0, 1, link.clone(), Box::new(Ports::default()), Arc::new(statement.into()), patience)
+                .unwrap();
         let mut exporters = Exporters::new(PrefixSet::default(), 10);
         exporters.admit(EXPORTER, Timestamp(0)).unwrap();
         Self { store: Some(store), handover: handovers.pop(), exporters, first: 0, sent: 0 }
@@ -247,7 +261,7 @@ fn has_all(engine: &Engine, rows: u16) -> bool {
 #[test]
 fn every_row_is_stored_once_and_in_order() {
     let ((engine, link), folder) = (Engine::start(), Folder::new());
-    let mut shard = Shard::start(&folder, &Config::default(), &link);
+    let mut shard = Shard::start(&folder, &config(), &link);
     shard.send(5);
     let ledger = shard.wait_for(|ledger| ledger.records_stored == 50);
     assert_eq!((ledger.blocks_stored, ledger.blocks_retried, has_all(&engine, 50)), (5, 0, true));
@@ -258,10 +272,22 @@ fn every_row_is_stored_once_and_in_order() {
 }
 
 #[test]
+fn parcels_wait_for_others_and_become_one_block() {
+    let ((engine, link), folder) = (Engine::start(), Folder::new());
+    let mut shard = Shard::start(&folder, &Config { batch_rows_max: 40, wait_milliseconds_max: 600_000, ..config() }, &link);
+    shard.send(9);
+    let ledger = shard.wait_for(|ledger| ledger.records_stored == 80);
+    // The ninth would have been too many for the second block: it waits until the end.
+    assert_eq!((ledger.blocks_stored, ledger.records_waiting), (2, 10));
+    let ledger = shard.stop();
+    assert_eq!((ledger.blocks_stored, ledger.records_stored, has_all(&engine, 90)), (3, 90, true));
+}
+
+#[test]
 fn an_engine_without_memory_gets_everything_later_in_order_and_by_way_of_the_disk() {
     let ((engine, link), folder) = (Engine::start(), Folder::new());
     engine.set(Mood::OutOfMemory);
-    let mut shard = Shard::start(&folder, &Config::default(), &link);
+    let mut shard = Shard::start(&folder, &config(), &link);
     shard.send(5);
     let ledger = shard.wait_for(|ledger| ledger.records_spooled == 50 && ledger.blocks_retried > 0);
     assert_eq!(ledger.records_stored, 0);
@@ -278,7 +304,7 @@ fn an_engine_without_memory_gets_everything_later_in_order_and_by_way_of_the_dis
 fn a_block_whose_acknowledgement_was_lost_is_stored_once() {
     let ((engine, link), folder) = (Engine::start(), Folder::new());
     engine.set(Mood::Forgetful);
-    let mut shard = Shard::start(&folder, &Config::default(), &link);
+    let mut shard = Shard::start(&folder, &config(), &link);
     shard.send(2);
     shard.wait_for(|ledger| ledger.blocks_retried >= 2);
     engine.set(Mood::Well);
@@ -290,12 +316,12 @@ fn a_block_whose_acknowledgement_was_lost_is_stored_once() {
 #[test]
 fn what_is_on_disk_at_the_end_is_stored_after_the_next_start_before_what_is_new() {
     let ((engine, link), folder) = (Engine::start(), Folder::new());
-    let mut shard = Shard::start(&folder, &Config::default(), &Link::away("the engine is not there"));
+    let mut shard = Shard::start(&folder, &config(), &Link::away("the engine is not there"));
     shard.send(3);
     let ledger = shard.stop();
     assert_eq!((ledger.records_spooled, ledger.records_stored, ledger.imbalance(30)), (30, 0, 0));
 
-    let mut next = Shard::start(&folder, &Config::default(), &link);
+    let mut next = Shard::start(&folder, &config(), &link);
     (next.first, next.sent) = (30, 30);
     next.send(1);
     let status = next.store.as_ref().unwrap().status().clone();
@@ -311,7 +337,7 @@ fn what_is_on_disk_at_the_end_is_stored_after_the_next_start_before_what_is_new(
 fn a_block_that_the_engine_refuses_is_set_aside_and_those_behind_it_are_stored() {
     let ((engine, link), folder) = (Engine::start(), Folder::new());
     engine.set(Mood::StrictFor(0));
-    let mut shard = Shard::start(&folder, &Config::default(), &link);
+    let mut shard = Shard::start(&folder, &config(), &link);
     shard.send(2);
     shard.wait_for(|ledger| ledger.records_dropped_by_engine == 10 && ledger.records_stored == 10);
     assert_eq!(engine.rows(), (10..20).collect::<Vec<_>>());
@@ -325,7 +351,7 @@ fn a_block_that_the_engine_refuses_is_set_aside_and_those_behind_it_are_stored()
 fn an_engine_that_refuses_every_block_gets_all_of_them_when_it_takes_them_again() {
     let ((engine, link), folder) = (Engine::start(), Folder::new());
     engine.set(Mood::Strict);
-    let mut shard = Shard::start(&folder, &Config::default(), &link);
+    let mut shard = Shard::start(&folder, &config(), &link);
     shard.send(2);
     let ledger = shard.wait_for(|ledger| ledger.blocks_retried >= 5);
     assert_eq!((ledger.records_dropped_by_engine, ledger.records_set_aside, ledger.records_spooled), (0, 0, 20));
@@ -339,7 +365,7 @@ fn an_engine_that_refuses_every_block_gets_all_of_them_when_it_takes_them_again(
 fn a_block_that_is_refused_after_an_attempt_without_an_answer_is_not_counted_as_lost() {
     let ((engine, link), folder) = (Engine::start(), Folder::new());
     engine.set(Mood::Forgetful);
-    let mut shard = Shard::start(&folder, &Config::default(), &link);
+    let mut shard = Shard::start(&folder, &config(), &link);
     shard.send(1);
     shard.wait_for(|ledger| ledger.blocks_retried >= 1);
     engine.set(Mood::StrictFor(0));
@@ -349,7 +375,7 @@ fn a_block_that_is_refused_after_an_attempt_without_an_answer_is_not_counted_as_
     shard.stop();
     // The next start asks again, and the engine has it once.
     engine.set(Mood::Well);
-    let mut next = Shard::start(&folder, &Config::default(), &link);
+    let mut next = Shard::start(&folder, &config(), &link);
     let status = next.store.as_ref().unwrap().status().clone();
     wait(|| status.recovered().records_stored == 10);
     assert!(has_all(&engine, 20));
@@ -368,7 +394,7 @@ fn a_block_that_the_engine_has_no_memory_for_waits_for_the_next_start_and_those_
     let ((engine, link), folder) = (Engine::start(), Folder::new());
     // Two behind each other: what is tried first in place of the one is the other, which tells nothing.
     engine.set(Mood::OutOfMemoryFor(10, 20));
-    let mut shard = Shard::start_patient(&folder, &Config::default(), &link, HASTY);
+    let mut shard = Shard::start_patient(&folder, &config(), &link, HASTY);
     shard.send(5);
     let ledger = shard.wait_for(|ledger| ledger.records_stored == 30 && ledger.records_set_aside == 20);
     assert_eq!((ledger.records_dropped_by_engine, ledger.records_spooled, ledger.records_waiting), (0, 0, 0));
@@ -376,7 +402,7 @@ fn a_block_that_the_engine_has_no_memory_for_waits_for_the_next_start_and_those_
     assert!(counts.contains(&("weir_collector_store_blocks_set_aside_total", Some(("reason", "memory")), 2)), "{counts:?}");
     shard.stop();
     engine.set(Mood::Well);
-    let mut next = Shard::start(&folder, &Config::default(), &link);
+    let mut next = Shard::start(&folder, &config(), &link);
     let status = next.store.as_ref().unwrap().status().clone();
     wait(|| status.recovered().records_stored == 20);
     let mut rows = engine.rows();
@@ -390,7 +416,7 @@ fn an_engine_that_has_no_memory_for_any_block_loses_none_its_place() {
     let ((engine, link), folder) = (Engine::start(), Folder::new());
     engine.set(Mood::OutOfMemory);
     let patience = Patience { memory: Duration::ZERO, ..HASTY };
-    let mut shard = Shard::start_patient(&folder, &Config::default(), &link, patience);
+    let mut shard = Shard::start_patient(&folder, &config(), &link, patience);
     shard.send(3);
     // The first and the second in turn.
     let ledger = shard.wait_for(|ledger| ledger.blocks_retried >= 4);
@@ -404,7 +430,7 @@ fn an_engine_that_has_no_memory_for_any_block_loses_none_its_place() {
 fn while_an_answer_is_late_everything_goes_to_disk_and_is_stored_once_when_it_has_come() {
     let ((engine, link), folder) = (Engine::start(), Folder::new());
     engine.set(Mood::Mute);
-    let mut shard = Shard::start_patient(&folder, &Config::default(), &link, HASTY);
+    let mut shard = Shard::start_patient(&folder, &config(), &link, HASTY);
     shard.send(3);
     let ledger = shard.wait_for(|ledger| ledger.records_spooled == 30);
     assert_eq!((ledger.records_waiting, engine.tables().requests), (0, 1), "the first is not sent again");
@@ -417,18 +443,20 @@ fn while_an_answer_is_late_everything_goes_to_disk_and_is_stored_once_when_it_ha
 struct Fragile;
 
 impl Encode for Fragile {
-    fn encode(&mut self, _: &FlowBatch) -> Bytes {
+    fn append(&mut self, _: &FlowBatch) -> usize {
         panic!("as a fault of ours would")
+    }
+
+    fn take(&mut self) -> Bytes {
+        Bytes::new()
     }
 }
 
 #[test]
 fn a_thread_that_has_panicked_is_known() {
     let folder = Folder::new();
-    let start = |encode: Box<dyn Encode>| {
-        Store::start(&Config::default(), &folder.0, 1, Link::away("away"), encode, LateInsert::default()).unwrap()
-    };
-    let (store, handovers) = start(Box::new(Ports));
+    let start = |encode: Box<dyn Encode>| Store::start(&config(), &folder.0, 1, Link::away("away"), encode, LateInsert::default()).unwrap();
+    let (store, handovers) = start(Box::<Ports>::default());
     assert!(store.status().is_whole());
     drop(handovers);
     store.stop();
@@ -452,7 +480,7 @@ fn a_thread_that_has_panicked_is_known() {
 #[test]
 fn without_a_spool_what_the_queue_does_not_hold_is_lost_and_counted() {
     let ((engine, link), folder) = (Engine::start(), Folder::new());
-    let mut config = Config { queue_octets_max: 40, ..Config::default() };
+    let mut config = Config { queue_octets_max: 40, ..config() };
     config.spool.octets_max = 0;
     engine.set(Mood::OutOfMemory);
     let mut shard = Shard::start(&folder, &config, &link);
