@@ -1,7 +1,9 @@
 //! Every flow that the ledger calls stored is there once: the engine killed, stopped and out of memory, the collector killed, the disk full,
 //! read-only or damaged, all under a load through the real socket.
 //!
-//! `WEIR_TEST_CLICKHOUSE_URL` names a server to be used in place of the embedded engine, which is not ours to kill then.
+//! `WEIR_TEST_CLICKHOUSE_URL` (`http://user:password@host:port`) names a server to be used in place of the embedded engine, which is not ours
+//! to kill then. Its database `weir_tests` is dropped, and there is one of it: `cargo nextest run -p tests --test store -j1`. Where there is no
+//! server, `cargo run -p tests --example far` is what comes nearest to one.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
@@ -21,12 +23,15 @@ use collector::store::config::Embedded;
 use collector::store::link::Endpoint;
 use schemas::ledger::{Ledger, StoreLedger};
 use tests::engine::Alone;
+use tests::far::{Far, Way};
 use tests::isolation::{folder, isolated, run};
 use tests::load::Load;
 use tests::memory::Group;
 use tests::process::wait_until;
 use tests::server::Server;
 
+/// On a server that is named.
+const DATABASE: &str = "weir_tests";
 const PATIENCE: Duration = Duration::from_secs(120);
 const EXPORTERS: u8 = 3;
 const FLOWS_PER_SECOND: u32 = 15_000;
@@ -39,11 +44,33 @@ fn url() -> Option<String> {
 
 /// The embedded engine with what is said of the spool, or the server that is named.
 fn kept(spool: &str) -> String {
-    let engine = match url() {
-        Some(url) => format!("engine = \"clickhouse\"\n[collector.store.clickhouse]\nurl = \"{url}\"\ndatabase = \"weir_tests\"\n"),
-        None => "engine = \"embedded\"\n".to_owned(),
-    };
+    match url() {
+        Some(url) => kept_at(&url, spool),
+        None => configuration("engine = \"embedded\"\n", spool),
+    }
+}
+
+/// Leaves nothing of ours on a server.
+fn clear(url: &str) {
+    let _ = ask_at(url, "system", &format!("DROP DATABASE IF EXISTS {DATABASE}"));
+}
+
+fn kept_at(url: &str, spool: &str) -> String {
+    let (url, user, password) = named(url);
+    let server = format!("url = \"{url}\"\nuser = \"{user}\"\npassword = \"{password}\"\ndatabase = \"{DATABASE}\"\n");
+    configuration(&format!("engine = \"clickhouse\"\n[collector.store.clickhouse]\n{server}"), spool)
+}
+
+fn configuration(engine: &str, spool: &str) -> String {
     format!("networks = [\"203.0.113.0/24\"]\n[collector.store]\nwait_milliseconds_max = 200\n{engine}[collector.store.spool]\n{spool}\n")
+}
+
+/// Address, user and password of `http://user:password@host:port`.
+fn named(url: &str) -> (String, String, String) {
+    let (scheme, rest) = url.split_once("://").expect("http://… or https://…");
+    let (who, host) = rest.trim_end_matches('/').rsplit_once('@').unwrap_or(("default", rest.trim_end_matches('/')));
+    let (user, password) = who.split_once(':').unwrap_or((who, ""));
+    (format!("{scheme}://{host}"), user.to_owned(), password.to_owned())
 }
 
 /// An engine that is nowhere.
@@ -116,17 +143,19 @@ fn endpoint() -> Endpoint {
 }
 
 fn wait_for_engine(server: &Server) {
-    wait_until("the engine", PATIENCE, || server.metric("weir_collector_engine_up") as u64 == 1 || url().is_some());
+    wait_until("the engine", PATIENCE, || {
+        if url().is_some() {
+            server.words().contains("the store's server answers")
+        } else {
+            server.metric("weir_collector_engine_up") >= 1.0
+        }
+    });
 }
 
-/// Asks the engine of a server that has ended: rows, different flows, rows by exporter, and whether the views hold the same.
+/// Asks the engine of a server that has ended, or the server that is named.
 fn ask(statements: &[&str]) -> Vec<String> {
     if let Some(url) = url() {
-        let ask = |statement: &&str| {
-            let mut answer = ureq::post(format!("{url}/?database=weir_tests")).send(*statement).unwrap();
-            answer.body_mut().read_to_string().unwrap().trim_end().to_owned()
-        };
-        return statements.iter().map(ask).collect();
+        return statements.iter().map(|statement| ask_at(&url, DATABASE, statement)).collect();
     }
     let engine = Alone::start_in(&folder().join("weir-data"), &Embedded::default());
     engine.wait_until_up();
@@ -135,14 +164,25 @@ fn ask(statements: &[&str]) -> Vec<String> {
     answers
 }
 
-/// Holds what is stored against what the ledger says of it.
-fn check(stored: u64, by_exporter: &BTreeMap<String, u64>) {
-    let answers = ask(&[
-        "SELECT count(), uniqExact(source_address) FROM flows",
-        "SELECT replaceOne(IPv6NumToString(exporter), '::ffff:', ''), count() FROM flows GROUP BY 1 ORDER BY 1",
-        "SELECT (SELECT (sum(octets), sum(packets), count()) FROM flows) = (SELECT (sum(octets), sum(packets), sum(flows)) FROM traffic_1m)",
-        "SELECT (SELECT (sum(octets), sum(packets), count()) FROM flows) = (SELECT (sum(octets), sum(packets), sum(flows)) FROM traffic_1h)",
-    ]);
+fn ask_at(url: &str, database: &str, statement: &str) -> String {
+    let (url, user, password) = named(url);
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let endpoint = Endpoint { url, user, password, database: database.to_owned(), is_remote: true };
+    let (status, said) = tests::engine::ask(&agent, &endpoint, &format!("database={database}"), statement);
+    assert_eq!(status, 200, "{statement}: {said}");
+    said.trim_end().to_owned()
+}
+
+/// Rows and different flows, rows by exporter, and whether the sums hold the same.
+const QUESTIONS: [&str; 4] = [
+    "SELECT count(), uniqExact(source_address) FROM flows",
+    "SELECT replaceOne(IPv6NumToString(exporter), '::ffff:', ''), count() FROM flows GROUP BY 1 ORDER BY 1",
+    "SELECT (SELECT (sum(octets), sum(packets), count()) FROM flows) = (SELECT (sum(octets), sum(packets), sum(flows)) FROM traffic_1m)",
+    "SELECT (SELECT (sum(octets), sum(packets), count()) FROM flows) = (SELECT (sum(octets), sum(packets), sum(flows)) FROM traffic_1h)",
+];
+
+/// Holds what is stored, by the answers to [`QUESTIONS`], against what the ledger says of it.
+fn check(answers: &[String], stored: u64, by_exporter: &BTreeMap<String, u64>) {
     println!("{answers:?}");
     assert_eq!(answers[0], format!("{stored}\t{stored}"), "each is there, and once");
     let expected: Vec<String> = by_exporter.iter().map(|(exporter, rows)| format!("{exporter}\t{rows}")).collect();
@@ -150,8 +190,8 @@ fn check(stored: u64, by_exporter: &BTreeMap<String, u64>) {
     assert_eq!((answers[2].as_str(), answers[3].as_str()), ("1", "1"), "the views hold the same");
 }
 
-/// Ends the load and holds everything that was sent against what is stored.
-fn check_all(server: Server, load: Load) {
+/// Ends the load and holds everything that was sent against what is stored, by the answers to [`QUESTIONS`].
+fn check_all(server: Server, load: Load, ask: impl Fn() -> Vec<String>) {
     let sent = load.end();
     let (decoded, sum) = settled(&server);
     println!("sent {sent}, {sum:?}");
@@ -160,7 +200,7 @@ fn check_all(server: Server, load: Load) {
     assert!(sum.blocks_retried > 0, "the engine was away");
     let by_exporter = stored_by_exporter(&server);
     server.stop();
-    check(decoded, &by_exporter);
+    check(&ask(), decoded, &by_exporter);
 }
 
 fn stored_by_exporter(server: &Server) -> BTreeMap<String, u64> {
@@ -188,7 +228,7 @@ fn an_engine_that_is_killed_and_stopped_under_load_has_every_flow_once() {
             }
             wait_for_engine(&server);
         }
-        check_all(server, load);
+        check_all(server, load, || ask(&QUESTIONS));
     });
 }
 
@@ -223,7 +263,7 @@ fn an_engine_whose_memory_queries_take_under_load_has_every_flow_once() {
         });
         println!("{} inserts refused", refused());
         assert!(refused() > 0);
-        check_all(server, load);
+        check_all(server, load, || ask(&QUESTIONS));
     });
 }
 
@@ -249,7 +289,7 @@ fn an_engine_that_the_kernel_ends_for_want_of_memory_under_load_has_every_flow_o
         });
         assert!(group.kills() >= 1 && server.words().contains("signal 9"), "{}", server.words());
         wait_for_engine(&server);
-        check_all(server, load);
+        check_all(server, load, || ask(&QUESTIONS));
     });
 }
 
@@ -277,13 +317,52 @@ fn an_engine_that_gets_no_memory_from_the_system_under_load_has_every_flow_once(
         if child() == Some(before) {
             run("prlimit", &["--pid", &before.to_string(), "--as=unlimited:"]);
         }
-        check_all(server, load);
+        check_all(server, load, || ask(&QUESTIONS));
+    });
+}
+
+/// Whether by its address alone or over a way on which answers are lost: compressed rows, tables that are made, questions, a wrong password.
+#[test]
+fn a_server_has_every_flow_once_though_answers_are_lost() {
+    isolated(|| {
+        let far = url().is_none().then(Far::start);
+        let url = url().or_else(|| far.as_ref().map(Far::url)).unwrap();
+        clear(&url);
+        let set = |way: Way| far.iter().for_each(|far| far.set(way));
+        let wrong = kept_at(&url, "").replace("password = \"", "password = \"wrong");
+        let server = Server::start(&wrong);
+        let load = Load::begin(server.netflow(), EXPORTERS, 3_000, 0);
+        wait_until("flows on disk", PATIENCE, || store(&server).records_spooled > 0);
+        assert!(server.words().contains("AUTHENTICATION_FAILED"), "{}", server.words());
+        let first = load.end();
+        server.stop();
+        let server = Server::start(&kept_at(&url, ""));
+        wait_until("what was on disk", PATIENCE, || store(&server).records_stored >= first);
+        let load = Load::begin(server.netflow(), EXPORTERS, FEW_FLOWS_PER_SECOND, u32::try_from(first).unwrap());
+        for way in [Way::Open, Way::Forgetful, Way::Open, Way::Cut, Way::Open] {
+            set(way);
+            sleep(Duration::from_millis(1_500));
+            pages(&server);
+        }
+        let (status, top) = server.get("/api/v1/analytics/top?group_by=exporter");
+        assert!(status == 200 && top["rows"].as_array().is_some_and(|rows| rows.len() == 3), "{top}");
+        let sent = first + load.end();
+        let (decoded, sum) = settled(&server);
+        println!("sent {sent}, {sum:?}");
+        assert_eq!((sum.records_stored, sum.records_recovered, sum.imbalance(decoded)), (sent, first, 0), "{sum:?}");
+        let by_exporter = stored_by_exporter(&server);
+        server.stop();
+        let ask = |statement: &&str| ask_at(&url, DATABASE, statement);
+        check(&QUESTIONS.iter().map(ask).collect::<Vec<_>>(), sent, &by_exporter);
+        assert_eq!(ask(&"SELECT count() FROM migrations"), collector::store::schema::MIGRATIONS.len().to_string());
+        assert!(far.is_none_or(|far| far.compressed() > 0 && sum.blocks_retried > 0));
     });
 }
 
 #[test]
 fn a_collector_that_is_killed_under_load_loses_only_what_it_never_called_stored_or_spooled() {
     isolated(|| {
+        url().iter().for_each(|url| clear(url));
         let (mut at_least, mut first) = (0, 0);
         for round in 0..2 {
             let server = Server::start(&kept("fsync = \"never\""));

@@ -6,6 +6,7 @@ pub mod capture;
 pub mod corpus;
 pub mod engine;
 pub mod exporters;
+pub mod far;
 pub mod filters;
 pub mod flood;
 pub mod flows;
