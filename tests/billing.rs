@@ -155,3 +155,63 @@ fn a_month_whose_minutes_have_gone_is_refused_with_those_that_are_kept() {
     assert_eq!(refused("2026-09"), "minutes of 2026-09 are not kept; what can be billed is 2026-10 to 2026-10");
     assert_eq!(refused("2026-11"), "minutes of 2026-11 are not kept; what can be billed is 2026-10 to 2026-10");
 }
+
+/// A flow of September: the seconds after its start of the flow's beginning and end, interfaces, octets forth and back.
+type Lasting = (i64, i64, (u32, u32), u64, u64);
+
+fn flows(engine: &Alone, flows: &[Lasting]) {
+    let mut values = String::new();
+    for (start, end, (ingress, egress), octets, back) in flows {
+        let [start, end] = [start, end].map(|seconds| 1_788_220_800 + seconds);
+        write!(values, "({end},{start}.25,{end}.75,'192.0.2.1',100,{ingress},{egress},{octets},10,{back},10,'one','two'),").unwrap();
+    }
+    let columns = "time, flow_start_milliseconds, flow_end_milliseconds, exporter, sampling_interval, ingress_interface, egress_interface, \
+                   octets, packets, reverse_octets, reverse_packets, source_customer, destination_customer";
+    let statement = format!("INSERT INTO flows ({columns}) SETTINGS async_insert = 0 VALUES {}", values.trim_end_matches(','));
+    assert_eq!(engine.query(&statement), "");
+}
+
+/// 18,000 octets of one in 100 packets are 1,800,000; over 30 minutes 300,000 a slot, which are 8,000 bit/s.
+#[test]
+fn a_long_flow_is_billed_in_the_slots_that_it_lasted() {
+    let store = Store::start();
+    flows(
+        &store.engine,
+        &[
+            (3_000, 4_800, (1, 2), 18_000, 9_000),
+            // From the middle of a slot to the middle of the next, and within one.
+            (86_550, 86_850, (3, 4), 6_000, 0),
+            (90_010, 90_290, (3, 4), 3_000, 0),
+            // In and out of the month: ten minutes each, five of them in it.
+            (-300, 300, (5, 6), 12_000, 0),
+            (2_591_700, 2_592_300, (5, 6), 12_000, 0),
+            // A day: its last two hours are taken, 24 slots.
+            (100_000, 186_000, (7, 8), 24_000, 0),
+        ],
+    );
+    let whole = Question { percentile: "100".parse().unwrap(), ..question(By::Interface) };
+    let bills = store.ask(&whole).unwrap();
+    let of = |interface: u32| {
+        let subject = Subject::Interface("192.0.2.1".parse().unwrap(), interface);
+        let bill = bills.bills.iter().find(|bill| bill.subject == subject).unwrap();
+        [&bill.into.0, &bill.out.0].map(|charge| (charge.octets, charge.peak_bps))
+    };
+    assert_eq!((of(1), of(2)), ([(1_800_000, 8_000), (900_000, 4_000)], [(900_000, 4_000), (1_800_000, 8_000)]));
+    assert_eq!(of(3)[0], (900_000, 8_000));
+    assert_eq!(of(5)[0], (1_200_000, 16_000));
+    assert_eq!(of(7)[0], (2_400_000, 2_667));
+    // The error is that of the part: 100 × 99 × 10 × 1,800² of the whole, a sixth of it in each slot.
+    let charge = |interface: u32| {
+        bills.bills.iter().find(|bill| bill.subject == Subject::Interface("192.0.2.1".parse().unwrap(), interface)).unwrap().into.0
+    };
+    let deviation = (100.0_f64 * 99.0 * 10.0 * 1_800.0 * 1_800.0 / 6.0).sqrt();
+    assert!((f64::from(u32::try_from(charge(1).rate_error_bps).unwrap()) - 1.96 * deviation * 8.0 / 300.0).abs() < 1.0, "{:?}", charge(1));
+    // Of the slots, those are heard in which something came: 6, 2 and 1, 1 and 1, and 24; the day ends on a slot's edge, which has none.
+    let heard = 6 + 2 + 1 + 2 + 24;
+    let gaps: u64 = bills.gaps.iter().map(|gap| gap.to.since(gap.from) / 300_000).sum();
+    // Records that end with a slot's start are heard in that slot as well: three of them in the month.
+    assert_eq!(8_640 - gaps, heard + 3);
+    let bills = store.ask(&Question { by: By::Customer, ..whole }).unwrap();
+    let octets: Vec<u64> = bills.bills.iter().map(|bill| bill.out.0.octets).collect();
+    assert_eq!(octets, [6_300_000, 900_000]);
+}

@@ -200,7 +200,7 @@ fn the_statements_for_a_cluster_are_clickhouses_own() {
     let tables = statements.iter().filter(|statement| statement.starts_with("CREATE TABLE"));
     let (distributed, replicated): (Vec<&String>, Vec<&String>) =
         tables.partition(|statement| statement.contains("Distributed('edge', 'weir', '"));
-    assert_eq!((distributed.len(), replicated.len()), (10, 10));
+    assert_eq!((distributed.len(), replicated.len()), (11, 11));
     assert!(replicated.iter().all(|statement| statement.contains("_local ") && statement.contains("ENGINE = Replicated")));
     assert_eq!(engine.stop(), "exit code 0");
 }

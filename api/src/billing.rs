@@ -3,7 +3,9 @@
 //! The field's method. The month is cut into slots of five minutes, the mean rate of each slot is taken, the slots are sorted, the
 //! largest 5 % are dropped, and the next one is the rate. Both directions are taken by themselves and the larger is billed. A slot
 //! without traffic counts as 0; one in which nobody was heard at all is a gap, which is told, and counts as 0 too unless it is to be
-//! passed over. A record belongs to the slot in which it ended: an exporter whose active timeout is a minute or less is billed well.
+//! passed over. A record's octets are spread evenly over the slots that it lasted, over the last two hours of it if it lasted longer: an
+//! exporter that tells of a download once in half an hour is billed as one that tells of it every minute. What a record tells of slots that
+//! are over comes when it ends, so that the last slots of a bill grow for as long as the longest active timeout of the exporters.
 
 use std::collections::BTreeMap;
 

@@ -133,26 +133,36 @@ const INTERFACES: &str = "SELECT DISTINCT exporter, arrayJoin([ingress_interface
     WHERE time >= toDateTime({from:UInt32}) AND time < toDateTime({until:UInt32}) AND interface != 0 \
     ORDER BY exporter, interface LIMIT {rows_max:UInt64}";
 
+// Sums by the minute file a flow under its end; what of it came in slots before is in `spread_5m`, and taken from its last.
 const CUSTOMER_SLOTS: &str = "SELECT CAST(side.1 AS String) AS subject, side.2 AS is_out, \
     toUInt32(intDiv(toUInt32(time) - {from:UInt32}, 300)) AS slot, \
-    sum(octets) AS slot_octets, sum(octets_variance) AS slot_variance, sum(unknown_flows) AS slot_unknown_flows \
-    FROM traffic_1m ARRAY JOIN [(destination_customer, 0), (source_customer, 1)] AS side \
-    WHERE time >= toDateTime({from:UInt32}) AND time < toDateTime({until:UInt32}) AND NOT is_repeat AND side.1 IN {subjects:Array(String)} \
-    GROUP BY subject, is_out, slot";
+    toUInt64(greatest(sum(octets), 0)) AS slot_octets, greatest(sum(octets_variance), 0) AS slot_variance, sum(unknown_flows) AS slot_unknown_flows \
+    FROM (SELECT time, source_customer, destination_customer, toInt64(octets) AS octets, octets_variance, unknown_flows FROM traffic_1m \
+    WHERE time >= toDateTime({from:UInt32}) AND time < toDateTime({until:UInt32}) AND NOT is_repeat \
+    UNION ALL SELECT time, source_customer, destination_customer, octets, octets_variance, 0 AS unknown_flows FROM spread_5m \
+    WHERE time >= toDateTime({from:UInt32}) AND time < toDateTime({until:UInt32}) AND NOT is_repeat) \
+    ARRAY JOIN [(destination_customer, 0), (source_customer, 1)] AS side WHERE side.1 IN {subjects:Array(String)} \
+    GROUP BY subject, is_out, slot HAVING slot_octets > 0 OR slot_unknown_flows > 0";
 
 const INTERFACE_SLOTS: &str = "SELECT exporter, side.1 AS interface, side.2 AS is_out, toUInt8(flow_direction = 1) AS is_at_egress, \
     toUInt32(intDiv(toUInt32(time) - {from:UInt32}, 300)) AS slot, \
-    sum(octets) AS slot_octets, sum(octets_variance) AS slot_variance, sum(unknown_flows) AS slot_unknown_flows \
-    FROM traffic_1m ARRAY JOIN [(ingress_interface, 0), (egress_interface, 1)] AS side \
-    WHERE time >= toDateTime({from:UInt32}) AND time < toDateTime({until:UInt32}) AND (exporter, side.1) IN \
+    toUInt64(greatest(sum(octets), 0)) AS slot_octets, greatest(sum(octets_variance), 0) AS slot_variance, sum(unknown_flows) AS slot_unknown_flows \
+    FROM (SELECT time, exporter, ingress_interface, egress_interface, flow_direction, toInt64(octets) AS octets, octets_variance, unknown_flows \
+    FROM traffic_1m WHERE time >= toDateTime({from:UInt32}) AND time < toDateTime({until:UInt32}) \
+    UNION ALL SELECT time, exporter, ingress_interface, egress_interface, flow_direction, octets, octets_variance, 0 AS unknown_flows \
+    FROM spread_5m WHERE time >= toDateTime({from:UInt32}) AND time < toDateTime({until:UInt32})) \
+    ARRAY JOIN [(ingress_interface, 0), (egress_interface, 1)] AS side WHERE (exporter, side.1) IN \
     (SELECT arrayJoin(arrayMap(one -> (toIPv6(one.1), one.2), {subjects:Array(Tuple(String, UInt32))}))) \
-    GROUP BY exporter, interface, is_out, is_at_egress, slot";
+    GROUP BY exporter, interface, is_out, is_at_egress, slot HAVING slot_octets > 0 OR slot_unknown_flows > 0";
 
-const HEARD: &str = "SELECT DISTINCT toUInt32(intDiv(toUInt32(time) - {from:UInt32}, 300)) AS slot FROM traffic_1m \
-    WHERE time >= toDateTime({from:UInt32}) AND time < toDateTime({until:UInt32}) ORDER BY slot";
+const HEARD: &str = "SELECT DISTINCT toUInt32(intDiv(toUInt32(time) - {from:UInt32}, 300)) AS slot FROM \
+    (SELECT time FROM traffic_1m WHERE time >= toDateTime({from:UInt32}) AND time < toDateTime({until:UInt32}) \
+    UNION ALL SELECT time FROM spread_5m WHERE time >= toDateTime({from:UInt32}) AND time < toDateTime({until:UInt32}) AND octets > 0) ORDER BY slot";
 
-const HEARD_BY_EXPORTER: &str = "SELECT exporter, toUInt32(uniqExact(intDiv(toUInt32(time) - {from:UInt32}, 300))) AS heard FROM traffic_1m \
-    WHERE time >= toDateTime({from:UInt32}) AND time < toDateTime({until:UInt32}) GROUP BY exporter";
+const HEARD_BY_EXPORTER: &str = "SELECT exporter, toUInt32(uniqExact(intDiv(toUInt32(time) - {from:UInt32}, 300))) AS heard FROM \
+    (SELECT time, exporter FROM traffic_1m WHERE time >= toDateTime({from:UInt32}) AND time < toDateTime({until:UInt32}) \
+    UNION ALL SELECT time, exporter FROM spread_5m WHERE time >= toDateTime({from:UInt32}) AND time < toDateTime({until:UInt32}) AND octets > 0) \
+    GROUP BY exporter";
 
 // 0 where there is none.
 const FIRST_MINUTE: &str = "SELECT toUInt32(min(time)) AS first FROM traffic_1m";

@@ -40,6 +40,7 @@ migrations! {
     1 "0001_flows.sql",
     2 "0002_rollups.sql",
     3 "0003_interface_counters.sql",
+    4 "0004_spread.sql",
 }
 
 /// The first migration's, so to say: where the others are written down. In a cluster all servers hold one and the same.
@@ -245,7 +246,7 @@ const TUNING: &[(&[Level], &str, u64)] = &[
 pub enum Level {
     /// Single flows.
     Flows,
-    /// Sums by the minute, and what interfaces count.
+    /// Sums by the minute, what of them belongs to slots before, and what interfaces count.
     Minutes,
     /// Sums by the hour.
     Hours,
@@ -260,7 +261,7 @@ impl Level {
     pub fn of(table: &str) -> Option<Self> {
         match table {
             "flows" => Some(Self::Flows),
-            "interface_counters" => Some(Self::Minutes),
+            "interface_counters" | "spread_5m" => Some(Self::Minutes),
             _ if table.ends_with("_1m") => Some(Self::Minutes),
             _ if table.ends_with("_1h") => Some(Self::Hours),
             _ => None,
@@ -399,7 +400,7 @@ mod tests {
         let statements: Vec<String> = MIGRATIONS.iter().flat_map(|migration| schema.filling().statements(migration.text)).collect();
         let tables = statements.iter().filter_map(|statement| statement.strip_prefix("CREATE TABLE IF NOT EXISTS weir."));
         let names: Vec<&str> = tables.filter_map(|rest| rest.split_whitespace().next()).collect();
-        assert_eq!(names.len(), 10);
+        assert_eq!(names.len(), 11);
         assert!(names.iter().all(|name| Level::of(name).is_some()), "{names:?}");
     }
 }
