@@ -223,6 +223,11 @@ impl Engine {
         Ok(text.trim_end().to_owned())
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Ends it by the end of its input.
     ///
     /// # Errors

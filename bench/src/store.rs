@@ -4,6 +4,7 @@
 //! say is held against what was sent. With `--lz4` a server of this process takes the place of a remote ClickHouse and throws away what
 //! comes: then the collector's CPU holds the compression too, and nothing is stored.
 
+mod compare;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -64,6 +65,9 @@ pub(crate) struct Arguments {
     /// Gives every address an AS and a country out of a file of so many prefixes
     #[arg(long, default_value_t = 0)]
     places: usize,
+    /// Holds the table of flows against other orders and codecs, on the flows that were stored
+    #[arg(long, conflicts_with = "lz4")]
+    compare: bool,
     /// Seed of the traffic
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -100,7 +104,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut report = measure(arguments, &mut sender, &serving, sink.as_ref()).with_context(|| serving.said())?;
     serving.stop()?;
     if sink.is_none() {
-        report.stored = Some(look(&program, folder.path())?);
+        let engine = Engine::start(&program, &folder.path().join("data"), MEMORY_OCTETS)?;
+        report.stored = Some(look(&engine)?);
+        if arguments.compare {
+            report.compared = compare::compare(&engine)?;
+        }
+        engine.stop()?;
     }
     crate::report::publish("store", &report, &report.markdown(), arguments.out.as_deref())
 }
@@ -220,6 +229,7 @@ fn measure(arguments: &Arguments, sender: &mut Sender, serving: &Serving, sink: 
         foreign_processors: foreign.as_secs_f64() / began.elapsed().as_secs_f64(),
         sink_octets: sink.zip(received).map(|(sink, (_, octets))| sink.received().1 - octets),
         stored: None,
+        compared: Vec::new(),
     })
 }
 
@@ -278,8 +288,7 @@ impl Usage {
 }
 
 /// Asks the engine of a Weir that has stopped what lies on its disk, as it is and once all is merged.
-fn look(program: &Path, folder: &Path) -> Result<Stored> {
-    let engine = Engine::start(program, &folder.join("data"), MEMORY_OCTETS)?;
+fn look(engine: &Engine) -> Result<Stored> {
     let number = |text: &str| text.parse::<u64>().unwrap_or(0);
     let parts = |what: &str| -> Result<(u64, u64, u64)> {
         let text = engine.ask(&format!(
@@ -293,7 +302,6 @@ fn look(program: &Path, folder: &Path) -> Result<Stored> {
     engine.ask("OPTIMIZE TABLE weir.flows FINAL")?;
     let (rows, octets, parts_merged) = parts("table = 'flows'")?;
     let (sum_rows, sum_octets, _) = parts("match(table, '_1[mh]$')")?;
-    engine.stop()?;
     ensure!(rows > 0, "the table of flows is empty");
     Ok(Stored { rows, octets_found, parts_found, octets, parts_merged, sum_rows, sum_octets })
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::compare::Compared;
 use crate::report::Machine;
 
 /// Counts of the ledger that say where flows were lost.
 pub(super) const DROPS: &[&str] =
-    &["records_dropped_by_queue", "records_dropped_by_spool", "records_dropped_corrupt", "records_dropped_by_engine"];
+    &["records_dropped_by_queue", "records_dropped_by_spool", "records_dropped_corrupt", "records_dropped_by_engine", "records_set_aside"];
 
 /// CPU time.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -81,6 +82,8 @@ pub(super) struct Report {
     /// What the server that stands for a remote one was sent.
     pub(super) sink_octets: Option<u64>,
     pub(super) stored: Option<Stored>,
+    /// What the table of flows could be besides.
+    pub(super) compared: Vec<Compared>,
 }
 
 impl Report {
@@ -124,6 +127,12 @@ impl Report {
         for (measure, figure) in rows {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "| {measure} | {figure} |");
+        }
+        if !self.compared.is_empty() {
+            text.push_str("\n| table of flows | octets a flow | CPU to insert one | … to merge it |\n|---|---|---|---|\n");
+        }
+        for Compared { name, octets_a_row, insert, merge } in &self.compared {
+            let _ = writeln!(text, "| {name} | {octets_a_row:.1} | {} ns | {} ns |", insert.as_nanos(), merge.as_nanos());
         }
         text
     }
