@@ -10,6 +10,7 @@ use std::time::Duration;
 use clickhouse::Client;
 use collector::store::block::Encoder;
 use collector::store::config::{Config, Engine, Retention};
+use collector::store::insert::Insert;
 use collector::store::link::{Endpoint, client};
 use collector::store::names::Nameless;
 use collector::store::retain::{Dropped, trim};
@@ -70,9 +71,12 @@ fn block(rows: usize, hours_ago: u64) -> bytes::Bytes {
 }
 
 async fn insert(client: &Client, id: u128, octets: bytes::Bytes) -> Result<(), clickhouse::error::Error> {
-    let flows = collector::store::insert::Insert::flows(0);
-    let mut request = client.insert_formatted_with(flows.statement.as_str());
-    for (name, value) in &flows.settings {
+    insert_as(&Insert::flows(0), client, id, octets).await
+}
+
+async fn insert_as(insert: &Insert, client: &Client, id: u128, octets: bytes::Bytes) -> Result<(), clickhouse::error::Error> {
+    let mut request = client.insert_formatted_with(insert.statement.as_str());
+    for (name, value) in &insert.settings {
         request = request.with_setting(name, value);
     }
     let mut request = request.with_setting("insert_deduplication_token", format!("{id:032x}"));
@@ -112,6 +116,26 @@ fn a_block_that_is_sent_again_is_stored_once_in_every_table_and_equal_blocks_are
         );
     }
     assert_eq!(engine.query("SELECT count() FROM weir.migrations"), MIGRATIONS.len().to_string());
+    assert_eq!(engine.stop(), "exit code 0");
+}
+
+#[test]
+fn minutes_of_counters_that_are_sent_again_are_stored_once() {
+    let engine = Alone::start();
+    let client = engine.link().client().unwrap();
+    let minute = |interface: u32| {
+        format!(
+            r#"{{"time":1800000000,"exporter":"::ffff:192.0.2.1","interface":{interface},"origin":"snmp","octets_in":7,"milliseconds":60000,"up":true}}"#
+        )
+    };
+    let rows: String = (0..3).map(|interface| minute(interface) + "\n").collect();
+    runtime().block_on(async {
+        Schema::new(&Config::default(), "weir").unwrap().prepare(&client).await.unwrap();
+        for id in [1, 1, 2] {
+            insert_as(&Insert::interface_counters(0), &client, id, rows.clone().into()).await.unwrap();
+        }
+    });
+    assert_eq!(engine.query("SELECT count(), sum(octets_in), countIf(up) FROM weir.interface_counters"), "6\t42\t6");
     assert_eq!(engine.stop(), "exit code 0");
 }
 
