@@ -195,6 +195,7 @@ pub fn connect(data_dir: &Path) -> Result<Connection, StateError> {
     let path = data_dir.join("state.sqlite");
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&path, flags)?;
+    close_to_others(&path);
     connection.busy_timeout(LOCK_WAIT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // In WAL mode NORMAL loses at most the last commits to a power cut, never the database; rules are reconciled at every start.
@@ -202,6 +203,23 @@ pub fn connect(data_dir: &Path) -> Result<Connection, StateError> {
     connection.pragma_update(None, "foreign_keys", true)?;
     migrations::apply(&mut connection, &path)?;
     Ok(connection)
+}
+
+/// Closes the database to all but its owner, whoever may look into the directory: hashes of tokens are in it. SQLite gives the files beside
+/// it the same rights when it makes them.
+fn close_to_others(database: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    for ending in ["", "-wal", "-shm"] {
+        let mut name = database.as_os_str().to_owned();
+        name.push(ending);
+        let Ok(rights) = std::fs::metadata(&name).map(|data| data.permissions().mode() & 0o777) else { continue };
+        // Never by opening the file: to close it again would let go of SQLite's locks.
+        if rights & 0o077 != 0
+            && let Err(error) = std::fs::set_permissions(&name, std::fs::Permissions::from_mode(rights & 0o700))
+        {
+            tracing::warn!(%error, file = %name.display(), rights = format!("{rights:o}"), "others may read the state");
+        }
+    }
 }
 
 /// Makes the directory, readable by its owner only, since hashes and captures live in it; one that exists is left as it is.
@@ -303,4 +321,28 @@ pub(crate) fn uuid_column(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::R
 pub(crate) fn address_column(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Address> {
     let octets: [u8; 16] = row.get(column)?;
     Ok(Address(u128::from_be_bytes(octets)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn others_read_nothing_of_the_state_though_the_directory_is_open_to_them_and_an_earlier_start_left_it_so() {
+        let folder = std::env::temp_dir().join(format!("weir-state-{}", Uuid::new_v4()));
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        let rights = |name: &str| fs::metadata(folder.join(name)).unwrap().permissions().mode() & 0o777;
+        for _ in 0..2 {
+            let state = State::open(&folder, Timestamp(0)).unwrap();
+            assert_eq!(["state.sqlite", "state.sqlite-wal", "state.sqlite-shm"].map(rights), [0o600; 3]);
+            drop(state);
+            fs::set_permissions(folder.join("state.sqlite"), Permissions::from_mode(0o644)).unwrap();
+        }
+        assert_eq!(rights(""), 0o755, "the directory is its maker's");
+        fs::remove_dir_all(folder).unwrap();
+    }
 }
