@@ -126,15 +126,22 @@ impl Queue {
                 (_, Some(spooled)) => spooled,
                 (_, None) => return Next::Nothing,
             };
-            let lost = match inner.spool.read(spooled) {
-                Ok(Ok(block)) => {
-                    inner.read_failures = 0;
-                    return Next::Insert(block);
-                }
-                Ok(Err(lost)) => Some(lost),
+            let Some(place) = inner.spool.place(spooled) else { return Next::Nothing };
+            // It is removed by who asks here, and by nobody else: who makes blocks need not wait for the disk.
+            drop(inner);
+            let found = place.read();
+            inner = self.lock();
+            let lost = match found {
+                Ok(found) => match inner.spool.resolve(spooled, found) {
+                    Some(Ok(block)) => {
+                        inner.read_failures = 0;
+                        return Next::Insert(block);
+                    }
+                    lost => lost.and_then(Result::err),
+                },
                 Err(error) if inner.read_failures < READ_TRIES => {
                     inner.read_failures += 1;
-                    self.metrics.spool_failed(&error, 0);
+                    self.metrics.spool_failed(&error.into(), 0);
                     return Next::Later;
                 }
                 Err(_) => inner.spool.give_up(spooled),

@@ -73,6 +73,25 @@ pub struct Spool {
     full_at: Option<u64>,
 }
 
+/// Where a block lies; it can be read without the spool, as long as nobody removes it.
+#[derive(Debug)]
+pub struct Place {
+    path: PathBuf,
+    offset: u64,
+    id: Uuid,
+}
+
+impl Place {
+    /// The head and the block; without what is not as it was written.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says.
+    pub fn read(&self) -> io::Result<Option<(Head, Option<Vec<u8>>)>> {
+        Ok(segment::read(&File::open(&self.path)?, self.offset)?.filter(|(head, _)| head.id == self.id))
+    }
+}
+
 /// A block that cannot be read back.
 #[derive(Debug)]
 pub struct Lost {
@@ -116,6 +135,10 @@ impl Spool {
             full_at: None,
         };
         let mut opened = Opened::default();
+        if folder.is_dir() {
+            // One that cannot be closed to others is told there.
+            drop(make_private(folder));
+        }
         spool.aside.take_back(numbers(folder).last().map_or(0, |last| last + 1));
         for number in numbers(folder) {
             match File::open(spool.path(number)).and_then(|file| segment::scan(&file)) {
@@ -312,29 +335,28 @@ impl Spool {
         }
     }
 
-    /// A block that waits here; without its octets if it is not as it was written.
-    ///
-    /// # Errors
-    ///
-    /// What the disk says.
-    pub fn read(&mut self, sequence: u64) -> Result<Result<Block, Lost>, SpoolError> {
-        let Some(entry) = self.blocks.get(&sequence) else {
-            return Err(SpoolError::None);
-        };
-        let file = File::open(self.path(entry.segment))?;
-        let found = segment::read(&file, entry.offset)?.filter(|(head, _)| head.id == entry.id);
+    /// Where a block lies that waits here.
+    #[must_use]
+    pub fn place(&self, sequence: u64) -> Option<Place> {
+        let entry = self.blocks.get(&sequence)?;
+        Some(Place { path: self.path(entry.segment), offset: entry.offset, id: entry.id })
+    }
+
+    /// The block of what was read at its place ([`Place::read`]); [`Lost`] if it is not as it was written.
+    pub fn resolve(&mut self, sequence: u64, found: Option<(Head, Option<Vec<u8>>)>) -> Option<Result<Block, Lost>> {
+        let entry = self.blocks.get(&sequence)?;
         let (id, past) = (entry.id, entry.past);
         let (charges, octets) = match found {
             Some((head, octets)) => (self.owners.charges(sequence, &entry.portions, &head.exporters), octets),
             None => (self.owners.unknown(&entry.portions), None),
         };
         if let Some(octets) = octets {
-            return Ok(Ok(Block { id, sequence, octets: octets.into(), charges, past }));
+            return Some(Ok(Block { id, sequence, octets: octets.into(), charges, past }));
         }
         if let Some(segment) = self.segments.get_mut(&entry.segment) {
             segment.is_corrupt = true;
         }
-        Ok(Err(Lost { id, charges }))
+        Some(Err(Lost { id, charges }))
     }
 
     /// A block that the disk does not give.

@@ -54,6 +54,11 @@ fn append(spool: &mut Spool, block: &Block) -> Result<(), SpoolError> {
     spool.append(block, record::of(block)?)
 }
 
+fn read(spool: &mut Spool, sequence: u64) -> Result<Block, Lost> {
+    let found = spool.place(sequence).unwrap().read().unwrap();
+    spool.resolve(sequence, found).unwrap()
+}
+
 /// A spool that blocks 0 and on were written to.
 fn written(folder: &Folder, blocks: u64) -> Vec<Uuid> {
     let (mut spool, _, _) = folder.open(&Config::default());
@@ -69,7 +74,7 @@ fn written(folder: &Folder, blocks: u64) -> Vec<Uuid> {
 fn drain(spool: &mut Spool) -> (Vec<u64>, u64) {
     let (mut sequences, mut corrupt) = (Vec::new(), 0);
     while let Some(sequence) = spool.first_from(0) {
-        match spool.read(sequence).unwrap() {
+        match read(spool, sequence) {
             Ok(read) => {
                 assert_eq!(read.octets, block(sequence), "what is read back is what was written");
                 sequences.push(sequence);
@@ -87,7 +92,7 @@ fn what_was_written_is_there_after_a_crash_in_order_and_with_its_counts() {
     let ids = written(&folder, 3);
     let (mut spool, opened, recovered) = folder.open(&Config::default());
     assert_eq!((opened.blocks, opened.rows, opened.segments_corrupt), (3, 60, 0));
-    assert_eq!(spool.read(0).unwrap().unwrap().id, ids[0]);
+    assert_eq!(read(&mut spool, 0).unwrap().id, ids[0]);
     let expected = StoreLedger { records_recovered: 30, records_spooled: 30, ..StoreLedger::default() };
     assert_eq!(recovered.exporter(Address::from_v4(1)), expected);
     assert_eq!(recovered.sum().imbalance(0), 0);
@@ -136,7 +141,7 @@ fn a_block_that_is_set_aside_is_taken_up_by_the_next_start() {
     fs::write(folder.0.join("set_aside").join("torn.new"), "half a block").unwrap();
     let (mut spool, opened, recovered) = folder.open(&Config::default());
     assert_eq!((opened.blocks, opened.rows_corrupt, recovered.sum().records_recovered), (2, 0, 40));
-    assert_eq!(spool.read(1).unwrap().unwrap().id, sent.id);
+    assert_eq!(read(&mut spool, 1).unwrap().id, sent.id);
     assert_eq!(drain(&mut spool), (vec![0, 1], 0));
     assert_eq!(fs::read_dir(folder.0.join("set_aside")).unwrap().count(), 0);
 }
@@ -238,7 +243,7 @@ fn accounts_follow_what_is_recovered() {
     let folder = Folder::new();
     written(&folder, 1);
     let (mut spool, _, recovered) = folder.open(&Config::default());
-    let charges = spool.read(0).unwrap().unwrap().charges;
+    let charges = read(&mut spool, 0).unwrap().charges;
     charges.turn(Fate::Spooled, Fate::Stored);
     let ledger = recovered.exporter(Address::from_v4(0));
     assert_eq!((ledger.records_recovered, ledger.records_stored, ledger.records_spooled), (10, 10, 0));
@@ -253,12 +258,12 @@ fn a_head_that_is_damaged_while_the_program_runs_is_counted_by_exporter_when_not
     // An exporter of the first head.
     octets[segment::HEADER.len() + record::FIXED_OCTETS] ^= 1;
     fs::write(folder.segment(), octets).unwrap();
-    let lost = spool.read(0).unwrap().unwrap_err();
+    let lost = read(&mut spool, 0).unwrap_err();
     lost.charges.turn(Fate::Spooled, Fate::DroppedCorrupt);
     spool.remove(0).unwrap();
     assert_eq!((recovered.sum().records_dropped_corrupt, recovered.sum().records_spooled), (20, 20));
     assert_eq!(recovered.exporter(Address::from_v4(1)).records_spooled, 20, "whose they were is not known yet");
-    spool.read(1).unwrap().unwrap().charges.turn(Fate::Spooled, Fate::Stored);
+    read(&mut spool, 1).unwrap().charges.turn(Fate::Spooled, Fate::Stored);
     spool.remove(1).unwrap();
     for ledger in [recovered.exporter(Address::from_v4(0)), recovered.exporter(Address::from_v4(1))] {
         assert_eq!((ledger.records_stored, ledger.records_dropped_corrupt, ledger.imbalance(0)), (10, 10, 0));
