@@ -41,7 +41,10 @@ const PACKAGES: &[(&str, &str, Package)] = &[(
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// Nobody builds the library for this machine.
-    #[error("there is no engine for {os} on {architecture}: set collector.store.embedded.library, or use engine = \"clickhouse\"")]
+    #[error(
+        "there is no engine's library for {os} on {architecture}: keep flows in a ClickHouse server (collector.store.engine = \"clickhouse\" and \
+         collector.store.clickhouse.url), or name a library of your own (collector.store.embedded.library)"
+    )]
     System {
         /// The operating system.
         os: &'static str,
@@ -118,11 +121,13 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> InstallError {
 ///
 /// [`InstallError::System`].
 pub fn package() -> Result<Package, InstallError> {
-    let (os, architecture) = (std::env::consts::OS, std::env::consts::ARCH);
+    let os = if cfg!(target_env = "musl") { "linux without glibc" } else { std::env::consts::OS };
+    package_for(os, std::env::consts::ARCH)
+}
+
+fn package_for(os: &'static str, architecture: &'static str) -> Result<Package, InstallError> {
     let found = PACKAGES.iter().find(|(of, on, _)| (*of, *on) == (os, architecture));
-    // The library wants glibc.
-    let glibc = found.filter(|_| cfg!(not(target_env = "musl")));
-    glibc.map(|(_, _, package)| *package).ok_or(InstallError::System { os, architecture })
+    found.map(|(_, _, package)| *package).ok_or(InstallError::System { os, architecture })
 }
 
 /// Where the library of this version is, or would be: `${XDG_CACHE_HOME:-~/.cache}/weir/engine/<version>/libchdb.so`.
@@ -288,6 +293,22 @@ mod tests {
     fn the_last_words_are_the_last_lines() {
         assert_eq!(last_words(b"a\n\nb\n"), "a; b");
         assert_eq!(last_words(b"1\n2\n3\n4\n5\n"), "2; 3; 4; 5");
+    }
+
+    #[test]
+    fn a_machine_gets_its_package_or_is_told_what_else_there_is() {
+        assert_eq!(package_for("linux", "x86_64").unwrap().name, "@chdb/lib-linux-x64-gnu");
+        for (os, architecture) in [("linux", "aarch64"), ("linux without glibc", "x86_64"), ("macos", "aarch64"), ("linux", "riscv64")] {
+            let error = package_for(os, architecture).unwrap_err().to_string();
+            for words in [
+                format!("there is no engine's library for {os} on {architecture}: "),
+                "collector.store.engine = \"clickhouse\"".to_owned(),
+                "collector.store.clickhouse.url".to_owned(),
+                "collector.store.embedded.library".to_owned(),
+            ] {
+                assert!(error.contains(&words), "{error}");
+            }
+        }
     }
 
     #[test]
