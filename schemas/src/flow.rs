@@ -307,6 +307,27 @@ pub struct Origin {
     pub derived: ColumnSet,
 }
 
+impl Origin {
+    /// An exporter's records of which nothing else is told: no times, no sampling, no columns.
+    #[must_use]
+    pub fn of(exporter: Address, version: Version) -> Self {
+        Self {
+            exporter,
+            source_port: 1,
+            version,
+            observation_domain_id: 0,
+            template_id: 0,
+            arrival_milliseconds: 0,
+            export_milliseconds: 0,
+            clock_offset_milliseconds: 0,
+            time_resolution_milliseconds: 1,
+            sampling_source: SamplingSource::Unknown,
+            present: ColumnSet::default(),
+            derived: ColumnSet::default(),
+        }
+    }
+}
+
 /// A run of rows of one origin.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment {

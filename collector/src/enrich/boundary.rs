@@ -229,7 +229,6 @@ fn is_counted(comes: (u32, Boundary), goes: (u32, Boundary), is_egress: bool, to
 
 #[cfg(test)]
 mod tests {
-    use schemas::counter::SamplingSource;
     use schemas::flow::{Column, ColumnSet, Origin, Version};
 
     use super::super::interface::{Config, Interfaces};
@@ -267,20 +266,8 @@ mod tests {
                 Column::EgressInterface,
                 Column::FlowDirection,
             ];
-            let origin = Origin {
-                exporter: Address::from_v4(0xc000_0200 + router),
-                source_port: 9,
-                version: Version::Netflow9,
-                observation_domain_id: 0,
-                template_id: 256,
-                arrival_milliseconds: 0,
-                export_milliseconds: 0,
-                clock_offset_milliseconds: 0,
-                time_resolution_milliseconds: 1,
-                sampling_source: SamplingSource::Unknown,
-                present: ColumnSet::of(&columns),
-                derived: ColumnSet::default(),
-            };
+            let exporter = Address::from_v4(0xc000_0200 + router);
+            let origin = Origin { present: ColumnSet::of(&columns), ..Origin::of(exporter, Version::Netflow9) };
             batch.commit(1, origin);
         }
         // Once to learn who reports what goes out, as the second flow of any exporter does.

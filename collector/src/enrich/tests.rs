@@ -1,6 +1,5 @@
 //! Labels of a batch: by the tables that are in force when it is decoded, and none where there are none.
 
-use schemas::counter::SamplingSource;
 use schemas::flow::{Column, ColumnSet, FlowBatch, Origin, Version};
 
 use super::config::Assignment;
@@ -16,20 +15,8 @@ fn batch(rows: &[(&str, &str)]) -> FlowBatch {
     for (row, (source, destination)) in rows.iter().enumerate() {
         (batch.source_address[row], batch.destination_address[row]) = (address(source), address(destination));
     }
-    let origin = Origin {
-        exporter: Address::from_v4(1),
-        source_port: 1,
-        version: Version::Ipfix,
-        observation_domain_id: 0,
-        template_id: 256,
-        arrival_milliseconds: 0,
-        export_milliseconds: 0,
-        clock_offset_milliseconds: 0,
-        sampling_source: SamplingSource::Unknown,
-        time_resolution_milliseconds: 0,
-        present: ColumnSet::of(&[Column::SourceAddress, Column::DestinationAddress]),
-        derived: ColumnSet::default(),
-    };
+    let present = ColumnSet::of(&[Column::SourceAddress, Column::DestinationAddress]);
+    let origin = Origin { present, ..Origin::of(Address::from_v4(1), Version::Ipfix) };
     batch.commit(rows.len(), origin);
     batch
 }

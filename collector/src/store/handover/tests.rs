@@ -1,6 +1,5 @@
 //! Batches between a shard and a store that is played by the test.
 
-use schemas::counter::SamplingSource;
 use schemas::flow::{Column, ColumnSet, Origin, Version};
 use schemas::net::PrefixSet;
 
@@ -9,28 +8,12 @@ use super::*;
 const A: Address = Address::from_v4(1);
 const B: Address = Address::from_v4(2);
 
-fn origin(exporter: Address) -> Origin {
-    Origin {
-        exporter,
-        source_port: 1,
-        version: Version::Netflow5,
-        observation_domain_id: 0,
-        template_id: 0,
-        arrival_milliseconds: 0,
-        export_milliseconds: 0,
-        clock_offset_milliseconds: 0,
-        time_resolution_milliseconds: 1,
-        sampling_source: SamplingSource::Unknown,
-        present: ColumnSet::of(&[Column::SourcePort]),
-        derived: ColumnSet::default(),
-    }
-}
-
 /// A batch with so many rows of each exporter, in turn.
 fn batch(runs: &[(Address, usize)]) -> FlowBatch {
     let mut batch = FlowBatch::with_capacity(100);
     for (exporter, rows) in runs {
-        batch.commit(*rows, origin(*exporter));
+        let present = ColumnSet::of(&[Column::SourcePort]);
+        batch.commit(*rows, Origin { present, ..Origin::of(*exporter, Version::Netflow5) });
     }
     batch
 }

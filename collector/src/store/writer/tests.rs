@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use bytes::Bytes;
-use schemas::counter::SamplingSource;
 use schemas::flow::{Column, ColumnSet, FlowBatch, Origin, Version};
 use schemas::ledger::StoreLedger;
 use schemas::net::PrefixSet;
@@ -173,7 +172,7 @@ impl Shard {
                 self.sent += 1;
             }
             let present = ColumnSet::of(&[Column::SourcePort]);
-            batch.commit(10, Origin { present, ..origin() });
+            batch.commit(10, Origin { present, ..Origin::of(EXPORTER, Version::Netflow5) });
             let handover = self.handover.as_mut().unwrap();
             handover.take(&batch, &mut self.exporters, Timestamp(0));
             handover.send();
@@ -233,23 +232,6 @@ fn wait(mut until: impl FnMut() -> bool) {
     while !until() {
         assert!(began.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn origin() -> Origin {
-    Origin {
-        exporter: EXPORTER,
-        source_port: 1,
-        version: Version::Netflow5,
-        observation_domain_id: 0,
-        template_id: 0,
-        arrival_milliseconds: 0,
-        export_milliseconds: 0,
-        clock_offset_milliseconds: 0,
-        time_resolution_milliseconds: 1,
-        sampling_source: SamplingSource::Unknown,
-        present: ColumnSet::default(),
-        derived: ColumnSet::default(),
     }
 }
 
@@ -465,7 +447,7 @@ fn a_thread_that_has_panicked_is_known() {
     let (status, mut exporters) = (store.status().clone(), Exporters::new(PrefixSet::default(), 10));
     exporters.admit(EXPORTER, Timestamp(0)).unwrap();
     let mut batch = FlowBatch::with_capacity(10);
-    batch.commit(1, origin());
+    batch.commit(1, Origin::of(EXPORTER, Version::Netflow5));
     handovers[0].take(&batch, &mut exporters, Timestamp(0));
     handovers[0].send();
     wait(|| !status.is_whole());
