@@ -7,12 +7,13 @@ use std::net::UdpSocket;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use bench::synthesize::{Draft, Exporter, Flow, Layout, Protocol};
+use bench::synthesize::{Draft, Exporter, Layout, Protocol};
 use schemas::ledger::Ledger;
 use schemas::time::Timestamp;
 use tests::exporters::{Probe, pmacctd, softflowd};
 use tests::flood::{Flood, now};
 use tests::isolation::{folder, isolated};
+use tests::load::flow;
 use tests::process::wait_until;
 use tests::server::{NETFLOW, SFLOW, Server};
 use tests::traffic::Traffic;
@@ -91,36 +92,17 @@ fn templates_and_sampling_rates_outlive_a_restart() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut exporter = Exporter::new(Layout::new(Protocol::Netflow9, 100), Timestamp(now().0 - 60_000));
         let send = |draft: &Draft| assert_eq!(socket.send_to(draft.octets(), NETFLOW).unwrap(), draft.octets().len());
-        exporter.export(now(), &[flow()], &mut |draft| send(draft));
+        exporter.export(now(), &[flow(0xc633_6401, now())], &mut |draft| send(draft));
         ledger(&server, 1);
         server.stop();
 
         let server = Server::start(NETWORKS);
-        let mut draft = exporter.draft(now(), &[flow()]);
+        let mut draft = exporter.draft(now(), &[flow(0xc633_6401, now())]);
         exporter.stamp(&mut draft, now());
         send(&draft);
         let after = ledger(&server, 1);
         assert_eq!((after.sets_waiting, after.sets_without_template, after.records_sampling_unknown), (0, 0, 0));
     });
-}
-
-fn flow() -> Flow {
-    Flow {
-        source: "198.51.100.1".parse().unwrap(),
-        destination: "203.0.113.1".parse().unwrap(),
-        source_port: 443,
-        destination_port: 40_000,
-        protocol: 6,
-        tcp_control_bits: 0x10,
-        later_fragment: false,
-        packets: 3,
-        octets: 1_500,
-        start: Timestamp(now().0 - 1_000),
-        end: now(),
-        ingress_interface: 1,
-        egress_interface: 2,
-        ttl: 60,
-    }
 }
 
 /// Runs the program with a configuration that it refuses; what it says.

@@ -81,6 +81,14 @@ fn away(spool: &str) -> String {
     )
 }
 
+/// Whether the engine is one that may be killed or starved.
+fn is_ours() -> bool {
+    if url().is_some() {
+        println!("skipped: what befalls the server is not ours to say");
+    }
+    url().is_none()
+}
+
 /// What the metrics say of the whole store, by name.
 fn store(server: &Server) -> StoreLedger {
     let count = |name: &str| server.metric(&format!("weir_collector_store_{name}"));
@@ -203,14 +211,23 @@ fn check_all(server: Server, load: Load, ask: impl Fn() -> Vec<String>) {
     check(&ask(), decoded, &by_exporter);
 }
 
+/// Makes trouble for an engine that takes flows, and holds everything that was sent against what is stored.
+fn troubled(configuration: &str, flows_per_second: u32, trouble: impl FnOnce(&Server)) {
+    let server = Server::start(&kept(configuration));
+    wait_for_engine(&server);
+    let load = Load::begin(server.netflow(), EXPORTERS, flows_per_second, 0);
+    wait_until("inserts", PATIENCE, || store(&server).records_stored > 20_000);
+    trouble(&server);
+    check_all(server, load, || ask(&QUESTIONS));
+}
+
 fn stored_by_exporter(server: &Server) -> BTreeMap<String, u64> {
     pages(server).into_iter().map(|(exporter, (_, store))| (exporter, store.records_stored)).collect()
 }
 
 #[test]
 fn an_engine_that_is_killed_and_stopped_under_load_has_every_flow_once() {
-    if url().is_some() {
-        println!("skipped: the server is not ours to kill");
+    if !is_ours() {
         return;
     }
     isolated(|| {
@@ -235,89 +252,79 @@ fn an_engine_that_is_killed_and_stopped_under_load_has_every_flow_once() {
 /// The least memory that an engine can be given, most of which queries hold: inserts are refused for want of it (code 241).
 #[test]
 fn an_engine_whose_memory_queries_take_under_load_has_every_flow_once() {
-    if url().is_some() {
-        println!("skipped: the server's memory is not ours");
+    if !is_ours() {
         return;
     }
     isolated(|| {
-        let server = Server::start(&kept("[collector.store.embedded]\nmemory_octets_max = 536870912\n"));
-        wait_for_engine(&server);
-        let load = Load::begin(server.netflow(), EXPORTERS, FEW_FLOWS_PER_SECOND, 0);
-        wait_until("inserts", PATIENCE, || store(&server).records_stored > 20_000);
-        let refused = || server.metric("weir_collector_store_insert_failures_total{reason=\"memory\"}") as u64;
-        let (end, endpoint) = (Instant::now() + PATIENCE, endpoint());
-        // 15 million numbers of 8 octets lie in 128 MiB, of which the engine has 384 in all; each query keeps them for two seconds.
-        let greedy =
-            "SELECT length(a) + sleep(2) FROM (SELECT groupArray(number) AS a FROM numbers(15000000)) SETTINGS max_memory_usage = 0";
-        thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| {
-                    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-                    while refused() < 3 && Instant::now() < end {
-                        let (status, said) = tests::engine::ask(&agent, &endpoint, "", greedy);
-                        assert!(status == 200 || said.contains("MEMORY_LIMIT_EXCEEDED"), "{status}: {said}");
-                        pages(&server);
-                    }
-                });
-            }
+        troubled("[collector.store.embedded]\nmemory_octets_max = 536870912\n", FEW_FLOWS_PER_SECOND, |server| {
+            let refused = || server.metric("weir_collector_store_insert_failures_total{reason=\"memory\"}") as u64;
+            let (end, endpoint) = (Instant::now() + PATIENCE, endpoint());
+            // 15 million numbers of 8 octets lie in 128 MiB, of which the engine has 384 in all; each query keeps them for two seconds.
+            let greedy =
+                "SELECT length(a) + sleep(2) FROM (SELECT groupArray(number) AS a FROM numbers(15000000)) SETTINGS max_memory_usage = 0";
+            thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| {
+                        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+                        while refused() < 3 && Instant::now() < end {
+                            let (status, said) = tests::engine::ask(&agent, &endpoint, "", greedy);
+                            assert!(status == 200 || said.contains("MEMORY_LIMIT_EXCEEDED"), "{status}: {said}");
+                            pages(server);
+                        }
+                    });
+                }
+            });
+            println!("{} inserts refused", refused());
+            assert!(refused() > 0);
         });
-        println!("{} inserts refused", refused());
-        assert!(refused() > 0);
-        check_all(server, load, || ask(&QUESTIONS));
     });
 }
 
 /// The kernel's own end of a process for want of memory: the child may have 48 million octets more than it has.
 #[test]
 fn an_engine_that_the_kernel_ends_for_want_of_memory_under_load_has_every_flow_once() {
-    if url().is_some() {
-        println!("skipped: the server's memory is not ours");
+    if !is_ours() {
         return;
     }
     isolated(|| {
-        let server = Server::start(&kept(""));
-        wait_for_engine(&server);
-        let load = Load::begin(server.netflow(), EXPORTERS, FLOWS_PER_SECOND, 0);
-        wait_until("inserts", PATIENCE, || store(&server).records_stored > 20_000);
-        let Some(group) = Group::begin(child().expect("the engine runs"), 48_000_000) else {
+        if !Group::can_be_made() {
             println!("skipped: no group with little memory can be made here");
             return;
-        };
-        wait_until("the end of the engine", PATIENCE, || {
-            pages(&server);
-            server.metric("weir_collector_engine_ends_unasked_total") as u64 == 1
+        }
+        troubled("", FLOWS_PER_SECOND, |server| {
+            let group = Group::begin(child().expect("the engine runs"), 48_000_000);
+            wait_until("the end of the engine", PATIENCE, || {
+                pages(server);
+                server.metric("weir_collector_engine_ends_unasked_total") as u64 == 1
+            });
+            assert!(group.kills() >= 1 && server.words().contains("signal 9"), "{}", server.words());
+            wait_for_engine(server);
         });
-        assert!(group.kills() >= 1 && server.words().contains("signal 9"), "{}", server.words());
-        wait_for_engine(&server);
-        check_all(server, load, || ask(&QUESTIONS));
     });
 }
 
 /// A child that gets no more addresses: what it asks the system for fails, whoever asks.
 #[test]
 fn an_engine_that_gets_no_memory_from_the_system_under_load_has_every_flow_once() {
-    if url().is_some() {
-        println!("skipped: the server's memory is not ours");
+    if !is_ours() {
         return;
     }
     isolated(|| {
-        let server = Server::start(&kept(""));
-        wait_for_engine(&server);
-        let load = Load::begin(server.netflow(), EXPORTERS, FEW_FLOWS_PER_SECOND, 0);
-        wait_until("inserts", PATIENCE, || store(&server).records_stored > 20_000);
-        let before = child().expect("the engine runs");
-        run("prlimit", &["--pid", &before.to_string(), "--as=1000000:"]);
-        let troubles = || {
-            (server.metric("weir_collector_store_insert_failures_total") + server.metric("weir_collector_engine_ends_unasked_total")) as u64
-        };
-        wait_until("trouble", PATIENCE, || {
-            pages(&server);
-            troubles() >= 3
+        troubled("", FEW_FLOWS_PER_SECOND, |server| {
+            let before = child().expect("the engine runs");
+            run("prlimit", &["--pid", &before.to_string(), "--as=1000000:"]);
+            let troubles = || {
+                (server.metric("weir_collector_store_insert_failures_total") + server.metric("weir_collector_engine_ends_unasked_total"))
+                    as u64
+            };
+            wait_until("trouble", PATIENCE, || {
+                pages(server);
+                troubles() >= 3
+            });
+            if child() == Some(before) {
+                run("prlimit", &["--pid", &before.to_string(), "--as=unlimited:"]);
+            }
         });
-        if child() == Some(before) {
-            run("prlimit", &["--pid", &before.to_string(), "--as=unlimited:"]);
-        }
-        check_all(server, load, || ask(&QUESTIONS));
     });
 }
 

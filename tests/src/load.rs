@@ -77,7 +77,9 @@ impl Drop for Load {
     }
 }
 
-fn flow(source: u32, now: Timestamp) -> Flow {
+/// A flow of TCP from this IPv4 address to one of 203.0.113.0/24, which has just ended.
+#[must_use]
+pub fn flow(source: u32, now: Timestamp) -> Flow {
     Flow {
         source: Address::from_v4(source),
         destination: Address::from_v4(0xcb00_7100 | (source & 0xff)),

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
+use crate::flood::now;
+
 /// A control group of the kernel's, of version 1 or 2, gone with its handle once its processes have ended.
 #[derive(Debug)]
 pub struct Group {
@@ -12,27 +14,35 @@ pub struct Group {
 }
 
 impl Group {
-    /// Puts a process into a group of its own, which may have `octets` more than it has taken so far; none where the system lets nobody make
-    /// a group.
+    /// Whether the system lets this user make groups.
+    #[must_use]
+    pub fn can_be_made() -> bool {
+        Self::new("probe", 1 << 30).is_some()
+    }
+
+    /// Puts a process into a group of its own, which may have `octets` more than it has taken so far.
     ///
     /// # Panics
     ///
-    /// If a group can be made and the process cannot be put into it.
+    /// If it cannot.
     #[must_use]
-    pub fn begin(process: u32, octets: u64) -> Option<Self> {
+    pub fn begin(process: u32, octets: u64) -> Self {
+        let group = Self::new(&process.to_string(), octets).unwrap();
+        fs::write(group.folder.join("cgroup.procs"), process.to_string()).unwrap();
+        group
+    }
+
+    fn new(name: &str, octets: u64) -> Option<Self> {
         // What was taken before stays on the account of the group before.
         let places = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
         let (parent, limit) =
             places.into_iter().find(|(parent, limit)| Path::new(parent).join(limit).exists() || is_second(parent, limit))?;
-        let folder = Path::new(parent).join(format!("weir-tests-{process}-{}", std::process::id()));
+        let folder = Path::new(parent).join(format!("weir-tests-{name}-{}-{}", std::process::id(), now().0));
         fs::create_dir(&folder).ok()?;
         let group = Self { folder };
-        if fs::write(group.folder.join(limit), octets.to_string()).is_err() {
-            return None;
-        }
+        fs::write(group.folder.join(limit), octets.to_string()).ok()?;
         // What is swapped out would not count.
         let _ = fs::write(group.folder.join("memory.swap.max"), "0");
-        fs::write(group.folder.join("cgroup.procs"), process.to_string()).unwrap();
         Some(group)
     }
 
