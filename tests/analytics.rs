@@ -39,7 +39,7 @@ impl Store {
         let from = now - now % HOUR - HOUR;
         let records = records(from);
         // Two inserts: sums of the same minute come in several rows until they are merged.
-        for part in records.chunks(records.len().div_ceil(2)) {
+        for part in records.chunks(records.len().div_ceil(2).max(1)) {
             assert_eq!(engine.query(&flows::insert(part)), "");
         }
         Self { engine, records, from }
@@ -366,6 +366,43 @@ fn a_record_shows_labels_communities_and_translations_and_no_spreadsheet_runs_it
     std::fs::write(&file, &parquet).unwrap();
     let read = store.engine.query(&format!("SELECT source_site, communities FROM file('{}', Parquet)", file.display()));
     assert_eq!(read, "=cmd()\t['64500:100','0:1']");
+}
+
+/// 50,000 addresses with 1,001 to 51,000 octets: so even that the 1,024 largest of 262,144 buckets are not sure to have the largest.
+#[test]
+fn of_more_groups_than_fit_the_largest_are_found_or_what_may_be_missing_is_told() {
+    let store = Store::with(|_| Vec::new());
+    let statement = format!(
+        "INSERT INTO flows (time, exporter, source_address, destination_port, octets, packets) SETTINGS async_insert = 0 \
+         SELECT toDateTime({} + number % 3600), toIPv6('::ffff:192.0.2.1'), toIPv6(concat('2001:db8::', hex(number))), 7, number + 1001, 1 FROM numbers(50000)",
+        store.from
+    );
+    assert_eq!(store.engine.query(&statement), "");
+    let (from, to) = store.ends();
+    let top = |groups_max: u64, words: &str, metric: &str| {
+        let rest = Rest::start(&store.engine.link(), |config| config.api.query.groups_at_once_max = groups_max);
+        rest.get("top", &[("from", &from), ("to", &to), ("group_by", words), ("limit", "5"), ("metric", metric)])
+    };
+    let at_once = top(100_000, "src_address,dst_port", "octets");
+    assert_eq!(
+        (&at_once["groups"], &at_once["are_groups_estimated"], &at_once["missed_max"]),
+        (&50_000.into(), &false.into(), &Value::Null)
+    );
+    assert_eq!((&at_once["rows"][0]["octets"], &at_once["rows"][4]["octets"]), (&51_000.into(), &50_996.into()));
+    // A second look into an eighth of the buckets, which may have 6,250 groups.
+    let found = top(10_000, "src_address,dst_port", "octets");
+    for part in ["rows", "other", "total", "missed_max"] {
+        assert_eq!(found[part], at_once[part], "{part}");
+    }
+    assert_eq!(found["are_groups_estimated"], true);
+    assert!((49_000..51_000).contains(&found["groups"].as_u64().unwrap()), "{}", found["groups"]);
+    // Without it a larger one may be missing, and is no larger than that.
+    let missed = top(1_000, "src_address,dst_port", "octets");
+    let least = missed["rows"][4]["octets"].as_u64().unwrap();
+    assert!(missed["missed_max"].as_u64().unwrap() > least, "{missed}");
+    assert_eq!(missed["total"], at_once["total"]);
+    // One packet each: no five are the largest.
+    assert!(top(1_000, "src_address", "packets")["missed_max"].as_u64().unwrap() > 1);
 }
 
 #[test]

@@ -184,7 +184,7 @@ impl From<AskError> for ApiError {
     fn from(error: AskError) -> Self {
         match error {
             AskError::Away(_) | AskError::Busy { .. } | AskError::Memory => Self::Unavailable(error.to_string()),
-            AskError::Limit { .. } => Self::QueryLimit(error.to_string()),
+            AskError::Limit { .. } | AskError::Groups => Self::QueryLimit(error.to_string()),
             AskError::Refused(_) => {
                 tracing::error!(%error, "a request failed at the store");
                 Self::Internal

@@ -13,6 +13,7 @@ pub mod lexer;
 pub mod names;
 pub mod parser;
 pub mod question;
+pub mod ranking;
 pub mod records;
 pub mod value;
 pub mod view;
@@ -52,6 +53,8 @@ pub struct Config {
     pub rows_read_max: u64,
     /// Rows that a query may answer with.
     pub rows_result_max: u64,
+    /// Groups of a ranking that a thread of the engine sums at once, fewer than go to disk; of more, the largest are found by way of buckets.
+    pub groups_at_once_max: u64,
     /// Queries that run at once.
     pub concurrent_max: usize,
     /// CSV and Parquet answers at once, besides those queries.
@@ -84,6 +87,7 @@ impl Default for Config {
             memory_octets_max: 536_870_912,
             rows_read_max: 10_000_000_000,
             rows_result_max: 1_000_000,
+            groups_at_once_max: 100_000,
             concurrent_max: 3,
             export_concurrent_max: 2,
             wait_milliseconds_max: 5_000,
@@ -120,6 +124,7 @@ impl Config {
             ("api.query.memory_octets_max", self.memory_octets_max),
             ("api.query.rows_read_max", self.rows_read_max),
             ("api.query.rows_result_max", self.rows_result_max),
+            ("api.query.groups_at_once_max", self.groups_at_once_max),
             ("api.query.concurrent_max", count(self.concurrent_max)),
             ("api.query.export_concurrent_max", count(self.export_concurrent_max)),
             ("api.query.answer_octets_max", self.answer_octets_max),

@@ -51,6 +51,9 @@ pub enum AskError {
         /// What it is set to.
         value: u64,
     },
+    /// More groups than were to be summed at once.
+    #[error("there are more groups than are summed at once (api.query.groups_at_once_max)")]
+    Groups,
     /// The engine as a whole has no memory for it now.
     #[error("the store has no memory left for this query (collector.store.embedded.memory_octets_max)")]
     Memory,
@@ -272,6 +275,7 @@ fn fault(config: &Config, error: &Error) -> AskError {
         Some(159 | 160) => limit("more time", "execution_seconds_max", config.execution_seconds_max),
         Some(241) if is_total(text) => AskError::Memory,
         Some(241) => limit("more memory", "memory_octets_max", config.memory_octets_max),
+        Some(158) if text.contains("GROUP BY") => AskError::Groups,
         Some(158 | 307) => limit("to read more rows", "rows_read_max", config.rows_read_max),
         Some(396) => limit("more rows of answer", "rows_result_max", config.rows_result_max),
         Some(202) => AskError::Busy { what: "queries", key: "concurrent_max", count: config.concurrent_max },

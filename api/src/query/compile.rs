@@ -45,6 +45,13 @@ impl Statement {
         self
     }
 
+    /// The statement that ends as [`AskError::Groups`](super::ask::AskError::Groups) when it has more groups than that.
+    #[must_use]
+    pub fn with_groups_max(mut self, groups_max: u64) -> Self {
+        self.push(&format!(" SETTINGS max_rows_to_group_by = {groups_max}, group_by_overflow_mode = 'throw'"));
+        self
+    }
+
     /// Writes `parts` with `between` them, in parentheses; of none, `nothing`.
     fn join<T>(&mut self, parts: &[T], between: &str, nothing: &str, mut write: impl FnMut(&mut Self, &T)) {
         if parts.is_empty() {

@@ -4,6 +4,7 @@ use super::compile::{Bound, Column, Statement};
 use super::dimension::{Field, Kind};
 use super::filter::Filter;
 use super::level::{Family, Part, Plan, Table};
+use super::ranking::BUCKETS;
 use super::view::View;
 
 /// What groups are ordered by.
@@ -71,7 +72,8 @@ impl Question {
     }
 
     /// Columns of the group: one for each field, two for a prefix.
-    fn keys(&self) -> usize {
+    #[must_use]
+    pub fn keys(&self) -> usize {
         self.group_by.iter().map(|field| width(*field)).sum()
     }
 
@@ -87,6 +89,33 @@ impl Question {
         statement.push(&format!("SELECT {keys}, {SUMS} FROM "));
         self.rows(&mut statement, plan, false);
         statement.push(&format!(" GROUP BY {keys} WITH TOTALS ORDER BY {} DESC, {keys} LIMIT ", self.measure.word()));
+        statement.bind("UInt64", Bound::Number(self.top));
+        statement
+    }
+
+    /// The largest buckets of groups by their sums: number, an estimate of how many groups there are in all, sums; with the totals of all.
+    #[must_use]
+    pub fn buckets(&self, plan: &Plan, count: u64) -> Statement {
+        let mut statement = Statement::default();
+        let keys = self.key_list();
+        statement.push(&format!("SELECT cityHash64({keys}) % {BUCKETS} AS bucket, (SELECT uniqCombined64({keys}) FROM "));
+        self.rows(&mut statement, plan, false);
+        statement.push(&format!(") AS groups, {SUMS} FROM "));
+        self.rows(&mut statement, plan, false);
+        statement.push(&format!(" GROUP BY bucket WITH TOTALS ORDER BY {} DESC, bucket LIMIT ", self.measure.word()));
+        statement.bind("UInt64", Bound::Number(count));
+        statement
+    }
+
+    /// The groups of some buckets by their sums, the largest first.
+    #[must_use]
+    pub fn ranking_within(&self, plan: &Plan, buckets: &[u64]) -> Statement {
+        let mut statement = Statement::default();
+        let keys = self.key_list();
+        statement.push(&format!("SELECT {keys}, {SUMS} FROM "));
+        self.rows(&mut statement, plan, false);
+        statement.push(&format!(" WHERE cityHash64({keys}) % {BUCKETS} IN ")).bind("Array(UInt64)", Bound::Numbers(buckets.to_vec()));
+        statement.push(&format!(" GROUP BY {keys} ORDER BY {} DESC, {keys} LIMIT ", self.measure.word()));
         statement.bind("UInt64", Bound::Number(self.top));
         statement
     }

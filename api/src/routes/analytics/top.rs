@@ -6,7 +6,8 @@ use crate::error::ApiError;
 use crate::query::dimension::Field;
 use crate::query::level;
 use crate::query::names;
-use crate::query::question::{Measure, Question, width};
+use crate::query::question::{Measure, Question};
+use crate::query::ranking;
 use crate::query::volume::Volume;
 use crate::query::window;
 use crate::server::{Answer, Call};
@@ -26,8 +27,8 @@ pub(super) async fn get(mut call: Call) -> Result<Answer, ApiError> {
     let question = Question { measure, group_by, filter, top };
     let desk = &call.app.desk;
     let plan = level::ranking(&question.fields(), span, &*desk.coverage().await?);
-    let answered = desk.ask(&question.ranking(&plan)).await?;
-    let keys: usize = question.group_by.iter().map(|field| width(*field)).sum();
+    let ranked = ranking::ranked(desk, &question, &plan).await?;
+    let (answered, keys) = (&ranked.answered, question.keys());
     let sums = |row: &[Value]| Volume::read(row.get(keys..).unwrap_or_default());
     let total = sums(&answered.totals);
     let mut other = total;
@@ -44,7 +45,7 @@ pub(super) async fn get(mut call: Call) -> Result<Answer, ApiError> {
         .collect();
     Ok(Answer::ok(json!({
         "from": window::shown(plan.span.from), "to": window::shown(plan.span.to), "metric": measure.word(), "group_by": question.group_by,
-        "groups": answered.rows_before_limit_at_least, "rows": rows, "other": other.shown(), "total": total.shown(),
+        "groups": ranked.groups, "are_groups_estimated": ranked.are_groups_estimated, "missed_max": ranked.missed_max, "rows": rows, "other": other.shown(), "total": total.shown(),
         "source": super::source(&plan, &question),
     })))
 }
