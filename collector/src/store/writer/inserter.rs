@@ -18,6 +18,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// After so many refusals in a row it is tried whether the engine takes other blocks.
 const REFUSALS_MAX: u32 = 3;
 
+/// So many others the engine must have taken before a block that it has no memory for is set aside: for one there may be enough by chance.
+const TAKEN_MIN: u32 = 3;
+
 /// How long is waited for the engine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
@@ -63,13 +66,14 @@ struct Stuck {
     tries: u32,
     /// From here on others are tried in its place: is it the block, or the moment?
     next: u64,
-    /// Whether the engine has taken another since.
-    is_alone: bool,
+    /// Others that the engine has taken since, behind each of which this one is tried once more.
+    taken: u32,
+    is_its_turn: bool,
 }
 
 impl Stuck {
     fn new(sequence: u64, is_refused: bool) -> Self {
-        Self { sequence, is_refused, since: Instant::now(), tries: 1, next: sequence + 1, is_alone: false }
+        Self { sequence, is_refused, since: Instant::now(), tries: 1, next: sequence + 1, taken: 0, is_its_turn: false }
     }
 }
 
@@ -128,7 +132,7 @@ impl Inserter {
     fn first(&self) -> u64 {
         let is_ripe = |stuck: &&Stuck| {
             let is_tried = if stuck.is_refused { stuck.tries >= REFUSALS_MAX } else { stuck.since.elapsed() >= self.patience.memory };
-            is_tried && !stuck.is_alone
+            is_tried && !stuck.is_its_turn
         };
         self.stuck.as_ref().filter(is_ripe).map_or(0, |stuck| stuck.next)
     }
@@ -137,8 +141,8 @@ impl Inserter {
     fn stored(&mut self, block: &Block) -> bool {
         self.queue.acknowledged(block);
         match &mut self.stuck {
-            // It is tried once more: what was wrong may have been mended since.
-            Some(stuck) if stuck.sequence < block.sequence => stuck.is_alone = true,
+            // What was wrong may have been mended since.
+            Some(stuck) if stuck.sequence < block.sequence => (stuck.taken, stuck.is_its_turn) = (stuck.taken + 1, true),
             _ => self.stuck = None,
         }
         false
@@ -150,7 +154,8 @@ impl Inserter {
         let is_refused = name == "refused";
         match &mut self.stuck {
             Some(stuck) if stuck.sequence < block.sequence => stuck.next = block.sequence + 1,
-            Some(stuck) if stuck.is_alone => {
+            Some(stuck) if stuck.is_its_turn && stuck.taken < TAKEN_MIN && !is_refused => stuck.is_its_turn = false,
+            Some(stuck) if stuck.is_its_turn => {
                 self.stuck = None;
                 let why = match (is_refused, block.past.is_in_doubt) {
                     (false, _) => Aside::Memory,

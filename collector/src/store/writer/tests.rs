@@ -374,11 +374,11 @@ const HASTY: Patience = Patience {
 #[test]
 fn a_block_that_the_engine_has_no_memory_for_waits_for_the_next_start_and_those_behind_it_do_not_wait() {
     let ((engine, link), folder) = (Engine::start(), Folder::new());
-    // Two behind each other: what is tried first in place of the one is the other, which tells nothing.
+    // Two behind each other, what is tried first in place of the one being the other; and three more that are taken for each of them.
     engine.set(Mood::OutOfMemoryFor(10, 20));
     let mut shard = Shard::start_patient(&folder, &config(), &link, HASTY);
-    shard.send(5);
-    let ledger = shard.wait_for(|ledger| ledger.records_stored == 30 && ledger.records_set_aside == 20);
+    shard.send(10);
+    let ledger = shard.wait_for(|ledger| ledger.records_stored == 80 && ledger.records_set_aside == 20);
     assert_eq!((ledger.records_dropped_by_engine, ledger.records_spooled, ledger.records_waiting), (0, 0, 0));
     let counts = shard.store.as_ref().unwrap().status().metrics().counts();
     assert!(counts.contains(&("weir_collector_store_blocks_set_aside_total", Some(("reason", "memory")), 2)), "{counts:?}");
@@ -389,8 +389,21 @@ fn a_block_that_the_engine_has_no_memory_for_waits_for_the_next_start_and_those_
     wait(|| status.recovered().records_stored == 20);
     let mut rows = engine.rows();
     rows.sort_unstable();
-    assert_eq!(rows, (0..50).collect::<Vec<_>>());
+    assert_eq!(rows, (0..100).collect::<Vec<_>>());
     next.stop();
+}
+
+#[test]
+fn a_block_waits_while_few_others_show_that_it_is_not_the_moment() {
+    let ((engine, link), folder) = (Engine::start(), Folder::new());
+    engine.set(Mood::OutOfMemoryFor(0, 0));
+    let mut shard = Shard::start_patient(&folder, &config(), &link, Patience { memory: Duration::ZERO, ..HASTY });
+    shard.send(3);
+    let ledger = shard.wait_for(|ledger| ledger.records_stored == 20 && ledger.blocks_retried >= 5);
+    assert_eq!((ledger.records_set_aside, ledger.records_spooled), (0, 10));
+    engine.set(Mood::Well);
+    shard.wait_for(|ledger| ledger.records_stored == 30);
+    shard.stop();
 }
 
 #[test]
