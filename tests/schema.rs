@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clickhouse::Client;
 use collector::store::block::Encoder;
-use collector::store::config::{Config, Engine, Retention};
+use collector::store::config::{Config, Embedded, Engine, Retention};
 use collector::store::insert::Insert;
 use collector::store::link::{Endpoint, client};
 use collector::store::names::Nameless;
@@ -226,6 +226,60 @@ fn the_statements_for_a_cluster_are_clickhouses_own() {
         tables.partition(|statement| statement.contains("Distributed('edge', 'weir', '"));
     assert_eq!((distributed.len(), replicated.len()), (11, 11));
     assert!(replicated.iter().all(|statement| statement.contains("_local ") && statement.contains("ENGINE = Replicated")));
+    assert_eq!(engine.stop(), "exit code 0");
+}
+
+/// Three shards: two are this engine, which is what answers at the port that it is told is its own, and at the third nobody answers.
+const CLUSTER: &str = "<clickhouse><tcp_port>19000</tcp_port><remote_servers><edge>\
+    <shard><internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>19000</port></replica></shard>\
+    <shard><internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>19000</port></replica></shard>\
+    <shard><internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>1</port></replica></shard>\
+    </edge></remote_servers></clickhouse>";
+
+/// As on every server of a cluster, but for what an engine within a process has not: the queue of `ON CLUSTER`, and an address for other
+/// replicas, without which replicated tables stay read-only.
+fn on_one_server(statement: &str) -> String {
+    let plain = statement.replace("ON CLUSTER 'edge'", "").replace("ENGINE = Replicated", "ENGINE = ");
+    plain.replace(", replicated_deduplication_window_seconds = 2592000", "").replace(" replicated_dedup", " non_replicated_dedup")
+}
+
+#[test]
+fn on_a_cluster_a_block_goes_to_its_shard_as_a_whole_and_is_there_once() {
+    let folder = std::env::temp_dir().join(format!("weir-tests-cluster-{}", std::process::id()));
+    fs::create_dir_all(folder.join("engine")).unwrap();
+    fs::write(folder.join("engine/config.xml"), CLUSTER).unwrap();
+    let engine = Alone::start_in(&folder, &Embedded::default());
+    engine.wait_until_up();
+    let client = engine.link().client().unwrap();
+    let mut config = Config { engine: Engine::Clickhouse, ..Config::default() };
+    config.clickhouse.cluster = "edge".to_owned();
+    let schema = Schema::new(&config, "weir").unwrap();
+    for statement in MIGRATIONS.iter().flat_map(|migration| schema.filling().statements(migration.text)) {
+        engine.query(&on_one_server(&statement));
+    }
+    runtime().block_on(async {
+        let shards = schema.shards(&client).await.unwrap();
+        assert_eq!(shards, 3);
+        let to = |id: u128, shards_then: u32| {
+            let mut to = Insert::flows(shards);
+            to.settings.push(("insert_shard_id".to_owned(), to.shard(uuid::Uuid::from_u128(id), shards_then).unwrap().to_string()));
+            to
+        };
+        // Each twice: those of the first two shards are stored once, and of those of the third nothing.
+        for id in [0, 1, 2, 3, 4, 5, 5, 4, 3, 2, 1, 0] {
+            let outcome = insert_as(&to(id, 0), &client, id, block(9, 0)).await;
+            assert_eq!(outcome.is_ok(), id % 3 != 2, "{id}: {outcome:?}");
+        }
+        // One that was first sent when there were two shards has not gone to the third since.
+        insert_as(&to(5, 2), &client, 5, block(9, 0)).await.unwrap();
+    });
+    // Five blocks of 10 records, as in the test of blocks that are sent again.
+    assert_eq!(engine.query("SELECT count() FROM weir.flows_local"), "50");
+    for table in ["traffic_1m_local", "traffic_1h_local", "as_1m_local", "application_1h_local"] {
+        assert_eq!(sums(&engine, table), "525000 2100 550", "{table}");
+    }
+    // What is asked of all shards finds them at each that answers.
+    assert_eq!(engine.query("SELECT count() FROM weir.flows SETTINGS skip_unavailable_shards = 1"), "100");
     assert_eq!(engine.stop(), "exit code 0");
 }
 
