@@ -283,6 +283,15 @@ fn who_asks_about_an_interface_sees_what_crosses_it_once() {
             assert_eq!(chart["source"]["repeats"], if by_interface { "by_interface" } else { "left_out" }, "{filter}");
         }
     }
+    // Who asks where it was observed sees both sides.
+    let sides = [
+        ("exporter = 192.0.2.1 and in_if = 3 and direction = egress", 1_000_000),
+        ("exporter = 192.0.2.1 and out_if = 5 and direction = ingress", 1_000_100),
+    ];
+    for (filter, octets) in sides {
+        let top = rest.get("top", &[("from", &from), ("to", &to), ("filter", filter)]);
+        assert_eq!((&top["total"]["octets"], &top["source"]["repeats"]), (&octets.into(), &"counted".into()), "{filter}");
+    }
     let groups = |word: &str, interface: &str| {
         let top = rest.get("top", &[("from", &from), ("to", &to), ("group_by", word)]);
         let row =

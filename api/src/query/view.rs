@@ -32,6 +32,8 @@ pub enum View {
     Out,
     /// Once for these interfaces, by which it comes in or goes out.
     Either(Set),
+    /// As often as it is told: who asks at which side of an interface it was observed wants to see all sides.
+    Sightings,
 }
 
 impl View {
@@ -46,6 +48,13 @@ impl View {
         if !group_by.contains(&Field::Exporter) && !parts.iter().any(is_of_one) {
             return Self::Network;
         }
+        let view = Self::of_interfaces(group_by, &parts);
+        let tells_sides =
+            group_by.contains(&Field::Direction) || parts.iter().any(|part| matches!(part, Filter::Test(Field::Direction, _)));
+        if tells_sides && view != Self::Network { Self::Sightings } else { view }
+    }
+
+    fn of_interfaces(group_by: &[Field], parts: &[&Filter]) -> Self {
         let tests = |wanted: Field| parts.iter().any(|part| matches!(part, Filter::Test(field, _) if *field == wanted));
         if tests(Field::IngressInterface) {
             Self::In
@@ -65,7 +74,11 @@ impl View {
     /// The word of answers.
     #[must_use]
     pub fn word(&self) -> &'static str {
-        if *self == Self::Network { "left_out" } else { "by_interface" }
+        match self {
+            Self::Network => "left_out",
+            Self::Sightings => "counted",
+            _ => "by_interface",
+        }
     }
 
     /// Writes the condition, behind others, by which the rows of a table are left out whose packets other rows tell of.
@@ -74,6 +87,7 @@ impl View {
             Self::Network => {
                 statement.push(" AND NOT is_repeat");
             }
+            Self::Sightings => {}
             Self::In => chosen(statement.push(" AND "), Field::IngressInterface, plan.span, filter, column),
             Self::Out => chosen(statement.push(" AND "), Field::EgressInterface, plan.span, filter, column),
             Self::Either(set) => {
@@ -148,6 +162,9 @@ mod tests {
             (&[Exporter, IngressInterface], "", View::In),
             (&[Exporter, EgressInterface], "protocol = udp", View::Out),
             (&[EgressInterface], "exporter = 192.0.2.1", View::Out),
+            (&[], "exporter = 192.0.2.1 and in_if = 3 and direction = egress", View::Sightings),
+            (&[Exporter, EgressInterface, Field::Direction], "", View::Sightings),
+            (&[Exporter, Field::Direction], "", View::Network),
             // Interface 3 of any exporter is not one.
             (&[], "in_if = 3", View::Network),
             (&[IngressInterface, Protocol], "", View::Network),
