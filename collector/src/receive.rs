@@ -1,6 +1,7 @@
 //! Where datagrams and packets come from: sockets, mirror interfaces, capture files.
 
 pub mod capture;
+pub mod gather;
 pub mod holder;
 pub mod packet;
 pub mod reassembly;
@@ -17,8 +18,9 @@ use schemas::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Faults;
+use gather::Gather;
 use packet::{Mirror, MirrorError};
-use ring::Ring;
+use ring::{BURST_MAX, Ring};
 use udp::{ListenError, Listener};
 
 /// `[collector.receive]`: where exports and packets are received.
@@ -43,9 +45,9 @@ pub struct Config {
     pub socket_buffer_octets: usize,
     /// Snapshots that wait for the analysts at most; those over it are counted and lost.
     pub snapshots_waiting_max: usize,
-    /// How long a shard lets datagrams gather in the socket after a small burst, in microseconds; 0: it looks again at once.
+    /// How long a shard lets datagrams gather in the socket at most, in microseconds; 0: it looks again at once.
     ///
-    /// A small socket buffer makes it shorter ([`Sources::gather`]).
+    /// Many datagrams, the end of a slot and a small socket buffer make it shorter ([`Sources::gather`]).
     pub gather_microseconds: u64,
     /// How long a stop goes on taking what the kernel holds, in milliseconds.
     pub drain_milliseconds_max: u64,
@@ -64,7 +66,7 @@ impl Default for Config {
             shards: 0,
             socket_buffer_octets: 32 << 20,
             snapshots_waiting_max: 256,
-            gather_microseconds: 2_000,
+            gather_microseconds: 10_000,
             drain_milliseconds_max: 2_000,
         }
     }
@@ -124,6 +126,15 @@ pub struct Sources {
     ring: Ring,
 }
 
+/// What a round has taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Messages of all sockets.
+    pub messages: usize,
+    /// Whether a socket gave as many as one call takes: it may have more.
+    pub is_more: bool,
+}
+
 /// A burst of one socket; the messages are in the ring.
 #[derive(Debug)]
 pub enum Burst<'a> {
@@ -161,13 +172,13 @@ impl Sources {
         &self.listeners
     }
 
-    /// How long datagrams may gather: as wanted, but no longer than the sockets have room for.
+    /// The pauses in which datagrams gather: of `longest` at most, and no longer than the sockets have room for.
     ///
     /// A datagram of 1,500 octets takes 2,304 of the room, so that 250,000 a second fill a good half of it in a nanosecond for each octet.
     #[must_use]
-    pub fn gather(&self, wanted: Duration) -> Duration {
+    pub fn gather(&self, longest: Duration) -> Gather {
         let room = self.listeners.iter().map(Listener::buffer_octets).min();
-        room.map_or(wanted, |octets| wanted.min(Duration::from_nanos(octets as u64)))
+        Gather::new(room.map_or(longest, |octets| longest.min(Duration::from_nanos(octets as u64))))
     }
 
     /// Datagrams and frames that the kernel dropped for want of room, as far as it has told.
@@ -194,20 +205,20 @@ impl Sources {
         if result < 0 && error.kind() != io::ErrorKind::Interrupted { Err(error) } else { Ok(()) }
     }
 
-    /// Takes one burst of each socket and gives each to `take` with the moment of its arrival; answers how many messages there were.
+    /// Takes one burst of each socket and gives each to `take` with the moment of its arrival.
     ///
     /// # Errors
     ///
     /// What the kernel says; a socket whose interface has gone down is passed over.
-    pub fn round(&mut self, mut take: impl FnMut(Timestamp, Burst<'_>)) -> io::Result<usize> {
+    pub fn round(&mut self, mut take: impl FnMut(Timestamp, Burst<'_>)) -> io::Result<Taken> {
         let Self { listeners, mirrors, ring } = self;
-        let mut messages = 0;
+        let mut taken = Taken::default();
         for listener in listeners {
             let received = ring.receive(listener.as_fd())?;
             if received == 0 {
                 continue;
             }
-            messages += received;
+            taken.add(received);
             if let Some(last) = ring.messages().next_back() {
                 listener.note_overflow(&last);
             }
@@ -219,11 +230,18 @@ impl Sources {
                 received => received?,
             };
             if received != 0 {
-                messages += received;
+                taken.add(received);
                 take(SystemTime::now().into(), Burst::Frames(mirror.interface(), ring));
             }
         }
-        Ok(messages)
+        Ok(taken)
+    }
+}
+
+impl Taken {
+    fn add(&mut self, received: usize) {
+        self.messages += received;
+        self.is_more |= received == BURST_MAX;
     }
 }
 

@@ -22,17 +22,16 @@ use crate::decode::{Datagram, Decoder, ROWS_PER_DATAGRAM_MAX, Templates};
 use crate::enrich::Enricher;
 use crate::exporter::Exporters;
 use crate::metrics::{BurstTimes, Metrics};
+use crate::receive::gather::Gather;
 use crate::receive::packet::{self, Frame, OBSERVER};
 use crate::receive::ring::Ring;
-use crate::receive::{Burst, Sources};
+use crate::receive::{Burst, Sources, Taken};
 use crate::store::handover::Handover;
 
 /// Rows that are decoded before they are counted: few enough to be still in the cache.
 const ROWS_COUNTED_AT: usize = 8_192;
 /// Most rows that are counted, and handed to the store, at once.
 pub const ROWS_COUNTED_MAX: usize = ROWS_COUNTED_AT + ROWS_PER_DATAGRAM_MAX;
-/// After fewer messages than this a shard lets more gather.
-const MESSAGES_WORTH_A_WAKE: usize = 16;
 /// How long a stop waits for templates that the control thread has yet to publish.
 const TEMPLATE_WAIT: Duration = Duration::from_millis(100);
 
@@ -238,8 +237,8 @@ pub struct Shard {
     pub snapshots: Sender<Snapshot>,
     /// What it tells besides.
     pub metrics: Arc<Metrics>,
-    /// How long it lets datagrams gather after a small burst.
-    pub gather: Duration,
+    /// How long it lets datagrams gather before it reads them.
+    pub gather: Gather,
     /// How long a stop goes on taking what the kernel holds.
     pub drain: Duration,
 }
@@ -250,17 +249,9 @@ impl Shard {
         let mut times = BurstTimes::default();
         let mut limits = self.limits.get();
         while !stop.load(Ordering::Relaxed) {
-            match self.round(&mut times) {
-                0 => {
-                    let slot_is_open = Duration::from_millis(self.pipe.slot_ends().since(now()));
-                    if let Err(error) = self.sources.wait(slot_is_open.min(Duration::from_millis(SLOT_MILLISECONDS))) {
-                        self.metrics.receive_failed(self.pipe.shard, &error);
-                    }
-                }
-                // Few came: to wake up for each one costs more than to decode it.
-                1..MESSAGES_WORTH_A_WAKE => std::thread::sleep(self.gather),
-                _ => {}
-            }
+            let taken = self.round(&mut times);
+            self.gather.take(taken.messages);
+            // What has come until the slot ends was taken before it is closed.
             if let Some(snapshot) = self.pipe.tick(now()) {
                 if snapshot.ledger.is_some() {
                     self.metrics.burst_times(&std::mem::take(&mut times));
@@ -272,12 +263,25 @@ impl Shard {
                     limits = wanted;
                 }
             }
+            if !taken.is_more {
+                self.rest();
+            }
         }
         self.drain(&mut times)
     }
 
-    /// Takes one burst of each socket; answers how many messages there were.
-    fn round(&mut self, times: &mut BurstTimes) -> usize {
+    /// Lets datagrams gather, or waits for the first one; no longer than the slot is open.
+    fn rest(&mut self) {
+        let slot_is_open = Duration::from_millis(self.pipe.slot_ends().since(now()).min(SLOT_MILLISECONDS));
+        if let Some(pause) = self.gather.pause(Instant::now()) {
+            std::thread::sleep(pause.min(slot_is_open));
+        } else if let Err(error) = self.sources.wait(slot_is_open) {
+            self.metrics.receive_failed(self.pipe.shard, &error);
+        }
+    }
+
+    /// Takes one burst of each socket.
+    fn round(&mut self, times: &mut BurstTimes) -> Taken {
         let Self { pipe, sources, metrics, .. } = self;
         let taken = sources.round(|arrival, burst| {
             let start = Instant::now();
@@ -294,13 +298,13 @@ impl Shard {
         });
         taken.unwrap_or_else(|error| {
             metrics.receive_failed(pipe.shard, &error);
-            0
+            Taken::default()
         })
     }
 
     fn drain(mut self, times: &mut BurstTimes) -> Ledger {
         let start = Instant::now();
-        while self.round(times) != 0 && start.elapsed() < self.drain {}
+        while self.round(times).messages != 0 && start.elapsed() < self.drain {}
         let start = Instant::now();
         while self.pipe.ledger().sets_waiting != 0 && start.elapsed() < TEMPLATE_WAIT {
             std::thread::sleep(Duration::from_millis(1));

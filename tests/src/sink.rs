@@ -67,7 +67,7 @@ impl Sink {
                     Heard { microseconds: arrival.milliseconds() * 1_000, sender, payload: message.octets.to_vec() }
                 }));
             });
-            if came.unwrap() > 0 {
+            if came.unwrap().messages > 0 {
                 last = Instant::now();
             } else if last.elapsed() > SILENCE && done(&self.heard) {
                 assert_eq!(self.sources.drops(), 0, "the kernel had no room");

@@ -129,7 +129,11 @@ fn unknown_keys_are_errors_and_absent_ones_defaults() {
 #[test]
 fn a_small_buffer_shortens_the_gathering_and_a_large_one_does_not() {
     let small = open(&Config { socket_buffer_octets: 65_536, ..config("127.0.0.1:0") }, 1).unwrap();
-    let wanted = Duration::from_millis(2);
-    assert_eq!(small[0].gather(wanted), Duration::from_nanos(131_072));
-    assert_eq!(small[0].gather(Duration::from_micros(100)), Duration::from_micros(100));
+    let pause = |longest: Duration| {
+        let mut gather = small[0].gather(longest);
+        gather.take(1);
+        gather.pause(std::time::Instant::now()).unwrap()
+    };
+    assert_eq!(pause(Duration::from_millis(2)), Duration::from_nanos(131_072));
+    assert_eq!(pause(Duration::from_micros(100)), Duration::from_micros(100));
 }

@@ -97,8 +97,8 @@ fn a_full_queue_loses_snapshots_by_count_and_never_blocks() {
     sender.send_to(&netflow5(0, 1_000), sources.listeners()[0].address()).unwrap();
     let pipe = pipe(&Config::default());
     let limits = SharedLimits::new(limits());
-    let mut shard =
-        Shard { pipe, sources, limits, snapshots, metrics: metrics.clone(), gather: Duration::ZERO, drain: Duration::from_secs(1) };
+    let gather = Gather::new(Duration::ZERO);
+    let mut shard = Shard { pipe, sources, limits, snapshots, metrics: metrics.clone(), gather, drain: Duration::from_secs(1) };
     (0..3).for_each(|_| shard.send(Snapshot::default()));
     // The stop is already there: what the kernel holds is taken all the same.
     let ledger = shard.run(&AtomicBool::new(true));
@@ -106,4 +106,31 @@ fn a_full_queue_loses_snapshots_by_count_and_never_blocks() {
     let counts: std::collections::HashMap<_, _> = metrics.counts().collect();
     // The first fills the queue; two more and the last one find it full.
     assert_eq!((counts["weir_collector_snapshots_lost_total"], counts["weir_collector_messages_total"]), (3, 1));
+}
+
+/// However long datagrams may gather: what came until a slot ended is in its snapshot, and the next slot's is no later for it.
+#[test]
+fn datagrams_gather_no_longer_than_a_slot() {
+    let receive =
+        receive::Config { netflow: vec!["127.0.0.1:0".parse().unwrap()], ipfix: Vec::new(), sflow: Vec::new(), ..Default::default() };
+    let (snapshots, receiver) = crossbeam_channel::bounded(64);
+    let sources = receive::open(&receive, 1).unwrap().remove(0);
+    let address = sources.listeners()[0].address();
+    let (metrics, limits) = (Arc::new(Metrics::default()), SharedLimits::new(limits()));
+    let gather = Gather::new(Duration::from_secs(3_600));
+    let shard = Shard { pipe: pipe(&Config::default()), sources, limits, snapshots, metrics, gather, drain: Duration::from_secs(1) };
+    let stop = Arc::new(AtomicBool::new(false));
+    let thread = std::thread::spawn({
+        let stop = Arc::clone(&stop);
+        move || shard.run(&stop)
+    });
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for number in 0..3 {
+        sender.send_to(&netflow5(number, 1_000), address).unwrap();
+        // A snapshot with a ledger is taken each second: its datagrams are all that were sent before it.
+        let seen = receiver.iter().find_map(|snapshot| snapshot.ledger.filter(|ledger| ledger.datagrams_received > u64::from(number)));
+        assert_eq!(seen.map(|ledger| ledger.datagrams_received), Some(u64::from(number) + 1));
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(thread.join().unwrap().datagrams_received, 3);
 }
