@@ -1,6 +1,7 @@
 //! Blocks: a batch of flow records as the table `flows` has them, in the engine's own format.
 //!
-//! Only columns of which some row has more than zeroes are sent: of the others the engine makes what a zero means, at less cost.
+//! Only columns of which some row has more than zeroes are sent, and numbers and addresses in the narrowest type that holds those of all
+//! rows: of the others the engine makes what a zero means, and of these what the table has, at less cost than to send it.
 
 mod interface;
 mod place;
@@ -267,16 +268,15 @@ fn runs<const N: usize>(native: &mut Native, batch: &FlowBatch, name: &str, kind
 
 /// Writes octets or packets of all rows, none more than can be with its interval.
 fn volume(native: &mut Native, name: &str, values: &[u64], intervals: &[u32], (cut, count): &mut (Vec<u64>, u64)) {
-    native.column(name, "UInt64");
     let interval_max = intervals.iter().take(values.len()).max().map_or(1, |interval| u64::from(*interval).max(1));
     if values.iter().max().is_none_or(|value| value.saturating_mul(interval_max) <= VOLUME_MAX) {
-        native.values(values, u64::to_le_bytes);
+        native.numbers(name, values);
         return;
     }
     cut.clear();
     cut.extend(values.iter().zip(intervals).map(|(&value, &interval)| value.min(VOLUME_MAX / u64::from(interval.max(1)))));
     *count += values.iter().zip(&*cut).filter(|(value, cut)| value != cut).count() as u64;
-    native.values(cut, u64::to_le_bytes);
+    native.numbers(name, cut);
 }
 
 /// The octets and packets of every row, as `volume` tells them.
@@ -298,32 +298,27 @@ fn collect<'a>(batch: &'a FlowBatch, octets: &mut Vec<u64>, packets: &mut Vec<u6
 /// Writes the columns that the table has as the batch has them, those of which some row has more than zero.
 fn records(native: &mut Native, batch: &FlowBatch) {
     macro_rules! columns {
-        ($($kind:literal $octets:path: $($name:ident / $variant:ident)*;)*) => {$($(
-            let values = batch.$name.get(..batch.rows()).unwrap_or_default();
-            if batch.written().has(Column::$variant) && are_told(values) {
-                native.column(stringify!($name), $kind);
-                native.values(values, $octets);
+        ($($kind:ident: $($name:ident / $variant:ident)*;)*) => {$($(
+            if batch.written().has(Column::$variant) {
+                native.$kind(stringify!($name), batch.$name.get(..batch.rows()).unwrap_or_default());
             }
         )*)*};
     }
     columns! {
-        "IPv6" network_order:
+        addresses:
             source_address / SourceAddress destination_address / DestinationAddress next_hop / NextHop bgp_next_hop / BgpNextHop
             post_nat_source_address / PostNatSourceAddress post_nat_destination_address / PostNatDestinationAddress;
-        "UInt8" u8::to_le_bytes:
+        numbers:
             protocol_identifier / ProtocolIdentifier fragment / Fragment ip_class_of_service / IpClassOfService ip_ttl / IpTtl
             flow_direction / FlowDirection forwarding_status / ForwardingStatus flow_end_reason / FlowEndReason
-            firewall_event / FirewallEvent nat_event / NatEvent;
-        "UInt16" u16::to_le_bytes:
+            firewall_event / FirewallEvent nat_event / NatEvent
             source_port / SourcePort destination_port / DestinationPort tcp_control_bits / TcpControlBits icmp_type_code / IcmpTypeCode
             link_layer_octets / LinkLayerOctets vlan_id / VlanId post_vlan_id / PostVlanId
-            post_napt_source_port / PostNaptSourcePort post_napt_destination_port / PostNaptDestinationPort;
-        "UInt32" u32::to_le_bytes:
+            post_napt_source_port / PostNaptSourcePort post_napt_destination_port / PostNaptDestinationPort
             sampling_interval / SamplingInterval ingress_interface / IngressInterface egress_interface / EgressInterface
             bgp_source_as_number / BgpSourceAsNumber bgp_destination_as_number / BgpDestinationAsNumber flow_label / FlowLabel
             mpls_top_label / MplsTopLabel mpls_label_2 / MplsLabel2 mpls_label_3 / MplsLabel3
-            ingress_vrf_id / IngressVrfId egress_vrf_id / EgressVrfId;
-        "UInt64" u64::to_le_bytes:
+            ingress_vrf_id / IngressVrfId egress_vrf_id / EgressVrfId
             selector_id / SelectorId octet_total_count / OctetTotalCount packet_total_count / PacketTotalCount
             initiator_octets / InitiatorOctets initiator_packets / InitiatorPackets
             responder_octets / ResponderOctets responder_packets / ResponderPackets
@@ -337,8 +332,4 @@ fn records(native: &mut Native, batch: &FlowBatch) {
 fn are_told<T: Default + PartialEq>(values: &[T]) -> bool {
     let zero = T::default();
     values.iter().any(|value| *value != zero)
-}
-
-fn network_order(address: Address) -> [u8; 16] {
-    address.0.to_be_bytes()
 }

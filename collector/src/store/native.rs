@@ -3,15 +3,17 @@
 //! Numbers are written low octet first, addresses in network order. <https://clickhouse.com/docs/interfaces/formats/Native>
 
 use std::collections::HashMap;
+use std::ops::BitOr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use schemas::net::Address;
 
 /// Values that are turned into octets at a time.
 const GROUP: usize = 64;
 /// Octets of a row to begin with, those of NetFlow from a router; the room grows to what is needed and stays.
-const ROW_OCTETS: usize = 160;
+const ROW_OCTETS: usize = 96;
 /// Rooms of former blocks that are kept for the next: fresh memory costs more than the encoding.
 const ROOMS_MAX: usize = 2;
 /// Where the number of columns stands: two octets, whatever it is, since it is known last.
@@ -53,6 +55,14 @@ impl Drop for Lent {
         let _is_kept = self.home.try_send(std::mem::take(&mut self.octets));
     }
 }
+
+/// A number of a column.
+pub(super) trait Number: Copy + Default + BitOr<Output = Self> + Into<u64> {}
+
+impl Number for u8 {}
+impl Number for u16 {}
+impl Number for u32 {}
+impl Number for u64 {}
 
 impl Native {
     /// Begins a block of `rows` rows, behind those that are there.
@@ -109,6 +119,52 @@ impl Native {
         }
     }
 
+    /// A column of numbers in the narrowest type that holds them all, unless all are zero: the engine makes of it what the table has.
+    ///
+    /// Octets that are zero in every row cost more to compress and to send than to put back.
+    pub(super) fn numbers<T: Number>(&mut self, name: &str, values: &[T]) {
+        let all: u64 = values.iter().fold(T::default(), |all, &value| all | value).into();
+        match all {
+            0 => {}
+            1..=0xff => {
+                self.column(name, "UInt8");
+                self.values(values, low::<T, 1>);
+            }
+            0x100..=0xffff => {
+                self.column(name, "UInt16");
+                self.values(values, low::<T, 2>);
+            }
+            0x1_0000..=0xffff_ffff => {
+                self.column(name, "UInt32");
+                self.values(values, low::<T, 4>);
+            }
+            _ => {
+                self.column(name, "UInt64");
+                self.values(values, low::<T, 8>);
+            }
+        }
+    }
+
+    /// A column of addresses, unless all are none: as IPv4 if all are of IPv4, which the engine maps into IPv6 as we do (RFC 4291 §2.5.5.2).
+    pub(super) fn addresses(&mut self, name: &str, values: &[Address]) {
+        let (mut all, mut differences) = (0, 0);
+        for address in values {
+            all |= address.0;
+            differences |= address.0 >> 32 ^ 0xffff;
+        }
+        if all == 0 {
+        } else if differences == 0 {
+            self.column(name, "IPv4");
+            self.values(values, |address| {
+                let [low @ .., _, _, _, _, _, _, _, _, _, _, _, _] = address.0.to_le_bytes();
+                low
+            });
+        } else {
+            self.column(name, "IPv6");
+            self.values(values, |address| address.0.to_be_bytes());
+        }
+    }
+
     /// A column of few different texts: `keys`, and for each row the number of its key.
     pub(super) fn low_cardinality(&mut self, name: &str, keys: &Keys, numbers: &[u32]) {
         /// The keys come with the block, and they are all that it needs.
@@ -148,6 +204,12 @@ impl Native {
     fn variable(&mut self, number: usize) {
         variable(&mut self.octets, number);
     }
+}
+
+/// The low octets of a number, the lowest first.
+#[inline]
+fn low<T: Number, const N: usize>(value: T) -> [u8; N] {
+    value.into().to_le_bytes().first_chunk().copied().unwrap_or([0; N])
 }
 
 /// Writes a number seven bits an octet, low bits first.

@@ -125,14 +125,9 @@ impl Side {
 
     fn write(&self, native: &mut Native, names: &[&str; 7]) {
         let [autonomous_system, prefix_length, prefix_bits, country, city, customer, site] = names;
-        if self.autonomous_systems.iter().any(|number| *number != 0) {
-            native.column(autonomous_system, "UInt32");
-            native.values(&self.autonomous_systems, u32::to_le_bytes);
-        }
-        native.column(prefix_length, "UInt8");
-        native.values(&self.prefix_lengths, u8::to_le_bytes);
-        native.column(prefix_bits, "UInt8");
-        native.values(&self.prefix_bits, u8::to_le_bytes);
+        native.numbers(autonomous_system, &self.autonomous_systems);
+        native.numbers(prefix_length, &self.prefix_lengths);
+        native.numbers(prefix_bits, &self.prefix_bits);
         self.countries.write(native, country);
         self.cities.write(native, city);
         self.customers.write(native, customer);

@@ -54,7 +54,7 @@ impl Read {
                 }
                 "UInt8" | "Enum8" | "Bool" => take(&mut octets, rows),
                 "UInt16" => take(&mut octets, rows * 2),
-                "UInt32" | "DateTime" => take(&mut octets, rows * 4),
+                "UInt32" | "DateTime" | "IPv4" => take(&mut octets, rows * 4),
                 "UInt64" | "DateTime64" => take(&mut octets, rows * 8),
                 "IPv6" => take(&mut octets, rows * 16),
                 other => panic!("no width of {other}"),
@@ -279,6 +279,43 @@ fn communities_are_told_one_behind_the_other() {
     assert_eq!(octets[24..], [65_001u32, 7, 9].into_iter().flat_map(u32::to_le_bytes).collect::<Vec<_>>());
 }
 
+#[test]
+fn numbers_and_addresses_are_as_narrow_as_those_of_all_rows_allow() {
+    let mut batch = FlowBatch::with_capacity(8);
+    let columns = [
+        Column::SourceAddress,
+        Column::DestinationAddress,
+        Column::NextHop,
+        Column::OctetDeltaCount,
+        Column::PacketDeltaCount,
+        Column::PostOctetDeltaCount,
+        Column::SourceMacAddress,
+        Column::IngressInterface,
+    ];
+    for row in 0..3 {
+        batch.source_address[row] = Address::from_v4(0xc000_0201);
+        batch.destination_address[row] = Address::from_v4(0xc000_0202);
+        batch.packet_delta_count[row] = 1;
+    }
+    batch.destination_address[2] = "2001:db8::1".parse().unwrap();
+    batch.octet_delta_count[..3].copy_from_slice(&[0, 0xff, 0x100]);
+    batch.post_octet_delta_count[..3].copy_from_slice(&[0x1_0000, 0xffff_ffff, 5]);
+    batch.source_mac_address[1] = 0x1_0000_0000;
+    batch.ingress_interface[2] = 0xff;
+    batch.commit(3, origin(&columns));
+    let read = encode(&batch, &Nameless);
+    let kind = |name: &str| read.columns[name].0.as_str();
+    assert_eq!((kind("packets"), kind("octets")), ("UInt8", "UInt16"));
+    assert_eq!((kind("post_octet_delta_count"), kind("source_mac_address"), kind("ingress_interface")), ("UInt32", "UInt64", "UInt8"));
+    assert_eq!(read.numbers("octets"), [0, 0xff, 0x100]);
+    assert_eq!(read.numbers("post_octet_delta_count"), [0x1_0000, 0xffff_ffff, 5]);
+    assert_eq!((read.numbers("source_mac_address"), read.numbers("ingress_interface")), (vec![0, 0x1_0000_0000, 0], vec![0, 0, 0xff]));
+    // The engine has an address of IPv4 as a number, whose low octet comes first.
+    assert_eq!((kind("source_address"), read.numbers("source_address")), ("IPv4", vec![0xc000_0201; 3]));
+    assert_eq!((kind("destination_address"), read.columns["destination_address"].1[12..16].to_vec()), ("IPv6", vec![192, 0, 2, 2]));
+    assert!(!read.columns.contains_key("next_hop"), "no record told one");
+}
+
 /// Every column of the batch is one of the table, with the type that the block says, and none is forgotten in a block.
 #[test]
 fn batch_block_and_table_agree_field_by_field() {
@@ -292,10 +329,13 @@ fn batch_block_and_table_agree_field_by_field() {
     let list = batch.push_communities([1].into_iter());
     batch.labels.mark_written(&Arc::default());
     macro_rules! fill {
-        ($($name:ident)*) => { $(batch.$name[0] = 1;)* };
+        ($($name:ident)*) => { $(batch.$name[0] = !0;)* };
     }
+    (batch.flow_start_milliseconds[0], batch.flow_end_milliseconds[0]) = (1, 1);
+    // Large numbers, that the block has them as the table has: 2^16, with which volumes are cut to 2^36, and all others as large as can be.
+    batch.sampling_interval[0] = 1 << 16;
     fill!(source_port destination_port protocol_identifier tcp_control_bits octet_delta_count packet_delta_count link_layer_octets
-        sampling_interval flow_start_milliseconds flow_end_milliseconds ingress_interface egress_interface bgp_source_as_number
+        ingress_interface egress_interface bgp_source_as_number
         bgp_destination_as_number fragment icmp_type_code ip_class_of_service ip_ttl flow_label source_prefix_length
         destination_prefix_length flow_direction forwarding_status flow_end_reason selector_id octet_total_count packet_total_count
         initiator_octets responder_octets initiator_packets responder_packets reverse_octet_delta_count reverse_packet_delta_count
