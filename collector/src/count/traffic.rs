@@ -101,15 +101,6 @@ pub(super) struct Shares {
     pub(super) all: [f32; 3],
 }
 
-impl Shares {
-    /// How many flows there are.
-    #[inline]
-    pub(super) fn flows(&self) -> f32 {
-        let [_, _, flows] = self.all;
-        flows
-    }
-}
-
 impl Amount {
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "single precision is enough for a baseline and a bound")]
