@@ -66,18 +66,6 @@ pub fn service_of(source_port: u16) -> Option<&'static Service> {
     SERVICES.get(index)
 }
 
-/// The ports of the registry as a bitmap, for a test in one look-up: bit `port % 64` of word `port / 64`.
-#[must_use]
-pub fn ports() -> Box<[u64; 1024]> {
-    let mut words = Box::new([0u64; 1024]);
-    for service in SERVICES {
-        if let Some(word) = words.get_mut(usize::from(service.port / 64)) {
-            *word |= 1 << (service.port % 64);
-        }
-    }
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,12 +78,5 @@ mod tests {
         }
         assert_eq!(service_of(443), None);
         assert_eq!(service_of(4500).map(|service| service.name), Some("isakmp"));
-    }
-
-    #[test]
-    fn the_bitmap_holds_the_registry_and_nothing_else() {
-        let ports = ports();
-        assert_eq!(ports.iter().map(|word| word.count_ones()).sum::<u32>() as usize, SERVICES.len());
-        assert!(SERVICES.iter().all(|service| ports[usize::from(service.port) / 64] >> (service.port % 64) & 1 == 1));
     }
 }

@@ -255,16 +255,56 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// The ports of the amplification registry.
-pub(super) struct Ports(Box<[u64; 1024]>);
+/// The ports of the amplification registry, each in a slot of its own: a table of eight cache lines, where a bit for each port that
+/// there is would be 128, of which few are at hand.
+pub(super) struct Ports {
+    /// Odd, and such that no two ports fall into the same slot.
+    multiplier: u16,
+    slots: [u16; 256],
+}
 
 impl Ports {
+    /// # Panics
+    ///
+    /// If the registry has so many ports that no multiplier tells them apart.
     pub(super) fn new() -> Self {
-        Self(amplification::ports())
+        (0..=u16::MAX / 2).find_map(|half| Self::by(half * 2 + 1)).expect("few ports fall into different slots")
+    }
+
+    fn by(multiplier: u16) -> Option<Self> {
+        // Port 0 belongs into slot 0, so that no other slot is taken for its; and slot 0 holds one that belongs elsewhere, if nothing else.
+        let mut slots = [0; 256];
+        for service in amplification::SERVICES {
+            let slot = slots.get_mut(slot(multiplier, service.port)).filter(|slot| **slot == 0)?;
+            *slot = service.port;
+        }
+        let [first, ..] = &mut slots;
+        if *first == 0 {
+            *first = amplification::SERVICES.first()?.port;
+        }
+        Some(Self { multiplier, slots })
     }
 
     #[inline]
     fn hold(&self, port: u16) -> bool {
-        self.0.get(usize::from(port / 64)).is_some_and(|word| word >> (port % 64) & 1 == 1)
+        self.slots.get(slot(self.multiplier, port)) == Some(&port)
+    }
+}
+
+#[inline]
+fn slot(multiplier: u16, port: u16) -> usize {
+    usize::from(port.wrapping_mul(multiplier) >> 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ports_are_those_of_the_registry_and_no_others() {
+        let ports = Ports::new();
+        for port in 0..=u16::MAX {
+            assert_eq!(ports.hold(port), amplification::service_of(port).is_some(), "{port}");
+        }
     }
 }

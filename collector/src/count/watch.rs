@@ -10,12 +10,17 @@ enum Block {
     All,
 }
 
-/// The monitored networks, with a first look-up that settles most IPv4 addresses in one load.
+/// The monitored networks, with a first look-up that settles most IPv4 addresses in two loads.
+///
+/// The other end of a flow lies anywhere: a block for each /16 in one piece is 64 KiB, of which every line is asked for now and then and
+/// few are still in the cache. As pages there are two for all that is nobody's or ours, and one for each /8 that is shared.
 #[derive(Debug)]
 pub(crate) struct Watch {
     networks: PrefixSet,
-    /// One entry for each /16 of IPv4.
-    blocks: Box<[Block]>,
+    /// The page of each /8 of IPv4.
+    page_of: Box<[u16; 256]>,
+    /// One entry for each /16 of a /8; equal pages are one.
+    pages: Vec<[Block; 256]>,
 }
 
 impl Watch {
@@ -34,7 +39,15 @@ impl Watch {
             let held = blocks.iter_mut().take(to + 1).skip(from).filter(|held| **held != Block::All);
             held.for_each(|held| *held = block);
         }
-        Self { networks, blocks }
+        let (mut page_of, mut pages) = (Box::new([0; 256]), Vec::new());
+        for (number, page) in page_of.iter_mut().zip(blocks.as_chunks::<256>().0) {
+            let place = pages.iter().position(|known| known == page).unwrap_or_else(|| {
+                pages.push(*page);
+                pages.len() - 1
+            });
+            *number = u16::try_from(place).unwrap_or(0);
+        }
+        Self { networks, page_of, pages }
     }
 
     /// Whether no network is configured: then every destination is watched, and no source.
@@ -46,13 +59,19 @@ impl Watch {
     #[inline]
     pub(crate) fn holds(&self, address: Address) -> bool {
         if address.is_v4() {
-            let block = self.blocks.get(high_half(address)).copied().unwrap_or(Block::Nothing);
+            let block = self.block(high_half(address));
             // Which of two ends is ours nobody foresees: this is no branch, unless the block is shared.
             if block != Block::Part {
                 return block == Block::All;
             }
         }
         self.is_in_network(address)
+    }
+
+    #[inline]
+    fn block(&self, high_half: usize) -> Block {
+        let page = self.page_of.get(high_half >> 8).and_then(|page| self.pages.get(usize::from(*page)));
+        page.and_then(|page| page.get(high_half & 0xff)).copied().unwrap_or(Block::Nothing)
     }
 
     #[inline(never)]
@@ -81,6 +100,8 @@ mod tests {
         for text in ["9.255.255.255", "11.0.0.0", "203.0.112.255", "203.0.114.8", "2001:db9::", "::1"] {
             assert!(!holds(text), "{text}");
         }
+        // Nobody's, ours, and that of 203.0.0.0/8.
+        assert_eq!(watch.pages.len(), 3);
         assert!(!watch.is_open() && Watch::new(PrefixSet::default()).is_open());
     }
 }
