@@ -44,7 +44,7 @@ fn observed(sampling: &str) -> Observed {
     // A veth counts the 14 octets of Ethernet, and has no check sequence.
     let server = Server::start(&format!(
         "networks = [\"203.0.113.0/24\"]\n[collector.decode]\nsampling = [{sampling}]\n[collector.interfaces]\nlayer_2_octets = 14\n\
-         [collector.store]\nwait_milliseconds_max = 200\n"
+         [collector.store]\nwait_milliseconds_max = 1000\n"
     ));
     wait_until("the engine", PATIENCE, || server.metric("weir_collector_engine_up") >= 1.0);
     let switch = OpenVswitch::start();

@@ -61,8 +61,9 @@ fn kept_at(url: &str, spool: &str) -> String {
     configuration(&format!("engine = \"clickhouse\"\n[collector.store.clickhouse]\n{server}"), spool)
 }
 
+/// Half of the default's wait for a block: a shard has parcels for four seconds in which the store may stand still, as on a busy disk.
 fn configuration(engine: &str, spool: &str) -> String {
-    format!("networks = [\"203.0.113.0/24\"]\n[collector.store]\nwait_milliseconds_max = 200\n{engine}[collector.store.spool]\n{spool}\n")
+    format!("networks = [\"203.0.113.0/24\"]\n[collector.store]\nwait_milliseconds_max = 1000\n{engine}[collector.store.spool]\n{spool}\n")
 }
 
 /// Address, user and password of `http://user:password@host:port`.
