@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tests::exporters::OpenVswitch;
+use tests::flood::now;
 use tests::isolation::{folder, isolated, run};
 use tests::process::wait_until;
 use tests::server::{SFLOW, Server};
@@ -49,6 +50,11 @@ fn observed(sampling: &str) -> Observed {
     wait_until("the engine", PATIENCE, || server.metric("weir_collector_engine_up") >= 1.0);
     let switch = OpenVswitch::start();
     switch.forward();
+    // Counters are told by the minute, and once one is over, from the store: all that follows is to lie in one.
+    let second = now().milliseconds() / 1_000 % 60;
+    if second > 15 {
+        sleep(Duration::from_secs(60 - second));
+    }
     switch.export_sflow(SFLOW.parse().unwrap(), RATE);
     let [ingress, egress] = ["port0", "port1"].map(index);
     // Counters are of what comes between two samples: the first must be there before the first packet.
