@@ -85,6 +85,8 @@ pub struct Handover {
     number: u64,
     began: Timestamp,
     wait_milliseconds_max: u64,
+    /// Parcels that are not sent on before they are full.
+    spare_min: usize,
 }
 
 impl Handover {
@@ -131,7 +133,11 @@ impl Handover {
     pub fn tick(&mut self, now: Timestamp) {
         // A clock that was set back sends as well: it cannot say how long it has been.
         if self.filling.is_some() && (now.since(self.began) >= self.wait_milliseconds_max || now < self.began) {
-            self.send();
+            self.spare.extend(self.emptied.try_iter());
+            // While the store pauses nothing would be stored the sooner: what is left is filled, so that the pause may be as long as can be.
+            if self.spare.len() >= self.spare_min {
+                self.send();
+            }
         }
     }
 
@@ -239,6 +245,7 @@ pub fn handovers(config: &Config, shards: usize, rows_min: usize) -> (Vec<Handov
             began: Timestamp::default(),
             // The rest is the block's, which waits for parcels.
             wait_milliseconds_max: config.wait_milliseconds_max / 4,
+            spare_min: parcels / 2,
         });
     }
     (handovers, Intake { filled, emptied: emptied_senders })

@@ -82,6 +82,21 @@ fn a_full_batch_is_exchanged_and_what_finds_none_is_counted() {
 }
 
 #[test]
+fn while_the_store_pauses_what_is_left_is_filled_before_it_is_sent() {
+    let (mut handover, intake) = one(1_000);
+    let mut exporters = exporters();
+    // A row a second: two batches are sent on with a row each, and two are kept for ten rows each.
+    for second in 0..24 {
+        handover.take(&batch(&[(A, 1)]), &mut exporters, Timestamp(second * 1_000));
+        handover.tick(Timestamp(second * 1_000 + 1_000));
+    }
+    let ledger = exporters.handed(A).ledger();
+    assert_eq!((ledger.records_waiting, ledger.records_dropped_by_queue), (22, 2));
+    let rows: Vec<usize> = std::iter::from_fn(|| heard(&intake)).map(|parcel| parcel.batch.rows()).collect();
+    assert_eq!(rows, [1, 1, 10, 10]);
+}
+
+#[test]
 fn one_batch_holds_the_place_numbers_of_one_generation() {
     let (mut handover, intake) = one(1_000);
     let mut exporters = exporters();
