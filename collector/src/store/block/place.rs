@@ -89,15 +89,19 @@ impl Side {
     }
 
     fn look_up(&mut self, places: &Places, numbers: &[u32]) {
+        // Tables of systems and countries alone name nothing: three columns need not be looked at.
+        let has_names = places.names.len() > 1;
         for &number in numbers {
             let place = places.place(number);
             self.autonomous_systems.push(place.autonomous_system);
             self.prefix_lengths.push(place.prefix_length);
             let [first, second] = place.country;
             self.countries.push(u32::from(first) << 8 | u32::from(second), || std::str::from_utf8(&place.country).unwrap_or_default());
-            self.cities.push(place.city, || places.name(place.city));
-            self.customers.push(place.customer, || places.name(place.customer));
-            self.sites.push(place.site, || places.name(place.site));
+            if has_names {
+                self.cities.push(place.city, || places.name(place.city));
+                self.customers.push(place.customer, || places.name(place.customer));
+                self.sites.push(place.site, || places.name(place.site));
+            }
         }
     }
 
