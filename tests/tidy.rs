@@ -210,6 +210,14 @@ fn no_file_names_a_folder_of_the_machine_it_was_written_on() {
 }
 
 #[test]
+fn no_file_holds_the_marks_of_a_merge() {
+    let marks = ['<', '>'].map(|mark| format!("{} ", String::from(mark).repeat(7)));
+    let texts = files().into_iter().filter_map(|(name, path)| Some((name, std::fs::read_to_string(path).ok()?)));
+    let marked = texts.filter(|(_, text)| text.lines().any(|line| marks.iter().any(|mark| line.starts_with(mark.as_str()))));
+    hold(&marked.map(|(name, _)| format!("{name}: a merge was not ended")).collect::<Vec<_>>());
+}
+
+#[test]
 fn nothing_is_left_open_in_the_code() {
     let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:"), concat!("HA", "CK"), concat!("#[ig", "nore")];
     let mut complaints = Vec::new();

@@ -13,6 +13,7 @@ pub mod flows;
 pub mod fuzz;
 pub mod gobgp;
 pub mod isolation;
+pub mod kept;
 pub mod load;
 pub mod memory;
 pub mod packet;

@@ -17,6 +17,8 @@ pub enum Shape {
     Address,
     /// A text that somebody else has written: a name.
     Text,
+    /// One of few words, as text in every format.
+    Word,
     /// `02:00:5e:10:00:01`; nothing of none.
     Mac,
     /// The label of an entry of an MPLS stack, RFC 3032 section 2.1.
@@ -33,9 +35,9 @@ pub const COLUMNS: &[(&str, Shape)] = &[
     ("flow_end_milliseconds", Shape::Millisecond),
     ("exporter", Shape::Address),
     ("observation_domain_id", Shape::Plain),
-    ("version", Shape::Plain),
+    ("version", Shape::Word),
     ("sampling_interval", Shape::Plain),
-    ("sampling_source", Shape::Plain),
+    ("sampling_source", Shape::Word),
     ("source_address", Shape::Address),
     ("destination_address", Shape::Address),
     ("source_port", Shape::Plain),
@@ -50,8 +52,8 @@ pub const COLUMNS: &[(&str, Shape)] = &[
     ("egress_interface", Shape::Plain),
     ("ingress_interface_name", Shape::Text),
     ("egress_interface_name", Shape::Text),
-    ("ingress_boundary", Shape::Plain),
-    ("egress_boundary", Shape::Plain),
+    ("ingress_boundary", Shape::Word),
+    ("egress_boundary", Shape::Word),
     ("flow_direction", Shape::Plain),
     ("is_repeat", Shape::Plain),
     ("source_as", Shape::Plain),
@@ -172,6 +174,7 @@ impl Records {
                 let text = format!("toString(c_{name})");
                 format!("if(substringUTF8({text}, 1, 1) IN ({FORMULAS}), concat('\\'', {text}), {text}) AS {name}")
             }
+            Shape::Word => format!("toString(c_{name}) AS {name}"),
             Shape::Mac => format!("if(c_{name} = 0, '', lower(MACNumToString(c_{name}))) AS {name}"),
             Shape::Label => format!("bitShiftRight(c_{name}, 4) AS {name}"),
             Shape::Communities => {

@@ -386,12 +386,32 @@ unsafe fn text(pointer: *const c_char) -> Option<String> {
     (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()).filter(|text| !text.is_empty())
 }
 
-/// Has the kernel end this process when the thread that started it ends, even while it is stopped; where the kernel cannot, the
-/// end of standard input has to do.
+/// Ends this process as it is.
+pub fn give_up() -> ! {
+    // SAFETY: it has no conditions.
+    unsafe { libc::_exit(1) }
+}
+
+/// Has whoever works in `folder` besides go on, if it was stopped: an engine whose parent has gone ends as soon as it can.
+pub fn wake(folder: &Path) {
+    let own = std::process::id();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten();
+    let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    for id in ids.filter(|id| *id != own && std::fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|works_in| works_in == folder)) {
+        // SAFETY: it takes numbers; to who was not stopped it does nothing.
+        unsafe { libc::kill(id.cast_signed(), libc::SIGCONT) };
+    }
+}
+
+/// Has the kernel ask this process to end when the thread that started it ends; where the kernel cannot, the end of standard input has to
+/// do. One that is stopped just then is woken by the next ([`wake`]).
+///
+/// It is asked and not killed: a block whose flows are in their table and whose sums are not would stay so, for a parent that was killed
+/// knows nothing of it.
 pub fn end_with_parent() {
     #[cfg(target_os = "linux")]
     // SAFETY: it takes numbers and touches no memory of ours; what it answers changes nothing, the end of standard input is told too.
     unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
     }
 }

@@ -22,6 +22,8 @@ use crate::store::folder::make_private;
 const LOCK_WAIT: Duration = Duration::from_secs(30);
 /// How long statements that run are waited for when the end is asked for.
 const DRAIN_WAIT: Duration = Duration::from_secs(5);
+/// How long all of the end may take: the next engine waits a little longer for the folder.
+const END_WAIT: Duration = Duration::from_secs(25);
 /// Octets that a child needs besides what the engine counts: its code's pages, stacks, our own.
 const OUTSIDE_OCTETS: u64 = 134_217_728;
 /// The least that an engine can work with.
@@ -152,6 +154,7 @@ fn wait_for(folder: &Path) -> Result<(), RunError> {
         if began.elapsed() > LOCK_WAIT {
             return Err(RunError::Held(folder.to_path_buf()));
         }
+        library::wake(folder);
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(status.unlock()?)
@@ -174,6 +177,8 @@ async fn serve(sessions: Arc<Sessions>, secret: Secret) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     // A terminal sends this to everyone who was started in it; the parent drains first, and then ends us.
     let _ignored = signal(SignalKind::interrupt())?;
+    // With this the kernel may tell a stopped child that its parent has gone; that is told otherwise, too.
+    let _told_twice = signal(SignalKind::hangup())?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let port = listener.local_addr()?.port();
     let (stop, mut stopped) = watch::channel(false);
@@ -192,6 +197,10 @@ async fn serve(sessions: Arc<Sessions>, secret: Secret) -> io::Result<()> {
         _ = stopped.wait_for(|stop| *stop) => {}
     }
     stop.send_replace(true);
+    std::thread::spawn(|| {
+        std::thread::sleep(END_WAIT);
+        library::give_up()
+    });
     drop(tokio::time::timeout(DRAIN_WAIT, server).await);
     Ok(())
 }
