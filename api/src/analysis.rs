@@ -31,6 +31,8 @@ const CONTROLS_MAX: usize = 4_096;
 
 /// The thread judges at least this often.
 const TICK: Duration = Duration::from_millis(100);
+/// The pause after an incident could not be saved, in milliseconds.
+const SAVE_PAUSE_MILLISECONDS: u64 = 1_000;
 
 /// What the thread is told besides snapshots.
 #[derive(Debug)]
@@ -103,6 +105,8 @@ pub struct Worker {
     pub places: SharedTables,
     /// Incidents that wait for room at the state, the latest of each.
     pub unsaved: BTreeMap<Uuid, Incident>,
+    /// When they are tried again: a disk that is full is so for a while.
+    pub save_again_at: Timestamp,
 }
 
 /// The limits that nodes bring.
@@ -165,8 +169,11 @@ impl Worker {
             self.pass_on(event, true, now);
         }
         self.live.analysts_alive(now);
-        for incident in std::mem::take(&mut self.unsaved).into_values() {
-            self.save(incident);
+        if !self.unsaved.is_empty() && now >= self.save_again_at {
+            self.save_again_at = Timestamp(now.0 + SAVE_PAUSE_MILLISECONDS);
+            for incident in std::mem::take(&mut self.unsaved).into_values() {
+                self.save(incident);
+            }
         }
     }
 

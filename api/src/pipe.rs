@@ -109,6 +109,7 @@ impl Pipe {
             nodes: references(&known),
             places: collector.enrichment().tables().clone(),
             unsaved: BTreeMap::new(),
+            save_again_at: clock.now(),
         };
         let analyst = worker.spawn(snapshots, controls)?;
         let store = flows.link().clone();
