@@ -28,8 +28,7 @@ WITH
     toUInt32(flow.time) AS ends,
     toUInt32(intDiv(ends, 300)) AS last_slot,
     toUInt32(greatest(intDiv(toUnixTimestamp64Milli(flow.flow_start_milliseconds), 1000), toInt64(last_slot - 24) * 300)) AS begins,
-    -- Without a start, or with one that is no earlier than the end, there is nothing to spread.
-    if(flow.flow_start_milliseconds > toDateTime64(0, 3, 'UTC') AND begins < ends, toUInt32(intDiv(begins, 300)), last_slot) AS first_slot,
+    toUInt32(intDiv(begins, 300)) AS first_slot,
     greatest(flow.sampling_interval, 1) AS scale,
     toFloat64(flow.octets) * scale AS total,
     toFloat64(scale) * (scale - 1) * flow.octets * flow.octets / greatest(flow.packets, 1) AS variance
@@ -58,7 +57,7 @@ ARRAY JOIN arrayMap(slot -> (
         if(slot < last_slot,
             variance * ((slot + 1) * 300 - greatest(slot * 300, begins)) / (ends - begins),
             -variance * (last_slot * 300 - begins) / (ends - begins))),
-    range(first_slot, toUInt32(if(first_slot < last_slot, last_slot + 1, first_slot)))) AS piece
+    range(first_slot, toUInt32(last_slot + 1))) AS piece
 GROUP BY time, exporter, ingress_interface, egress_interface, flow_direction, is_repeat, source_customer, destination_customer;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS ${database}.spread_5m_back${local} ${on_cluster} TO ${database}.spread_5m${local} AS
@@ -66,8 +65,7 @@ WITH
     toUInt32(flow.time) AS ends,
     toUInt32(intDiv(ends, 300)) AS last_slot,
     toUInt32(greatest(intDiv(toUnixTimestamp64Milli(flow.flow_start_milliseconds), 1000), toInt64(last_slot - 24) * 300)) AS begins,
-    -- Without a start, or with one that is no earlier than the end, there is nothing to spread.
-    if(flow.flow_start_milliseconds > toDateTime64(0, 3, 'UTC') AND begins < ends, toUInt32(intDiv(begins, 300)), last_slot) AS first_slot,
+    toUInt32(intDiv(begins, 300)) AS first_slot,
     greatest(flow.sampling_interval, 1) AS scale,
     toFloat64(flow.reverse_octets) * scale AS total,
     toFloat64(scale) * (scale - 1) * flow.reverse_octets * flow.reverse_octets / greatest(flow.reverse_packets, 1) AS variance
@@ -94,5 +92,5 @@ ARRAY JOIN arrayMap(slot -> (
         if(slot < last_slot,
             variance * ((slot + 1) * 300 - greatest(slot * 300, begins)) / (ends - begins),
             -variance * (last_slot * 300 - begins) / (ends - begins))),
-    range(first_slot, toUInt32(if(first_slot < last_slot, last_slot + 1, first_slot)))) AS piece
+    range(first_slot, toUInt32(last_slot + 1))) AS piece
 GROUP BY time, exporter, ingress_interface, egress_interface, flow_direction, is_repeat, source_customer, destination_customer;
