@@ -30,15 +30,20 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// A block of flows of 1,000 octets and 4 packets, each sampled 1 in 10, and of two-way records besides.
 fn block(rows: usize, hours_ago: u64) -> bytes::Bytes {
-    let mut batch = FlowBatch::with_capacity(rows + 1);
-    let end = NOW - hours_ago * 3_600_000;
-    for row in 0..=rows {
+    block_of(&vec![NOW - hours_ago * 3_600_000; rows + 1])
+}
+
+/// The same with these ends, the last of which is that of a two-way record; they arrive at the latest.
+fn block_of(ends: &[u64]) -> bytes::Bytes {
+    let (rows, arrival) = (ends.len() - 1, *ends.iter().max().unwrap());
+    let mut batch = FlowBatch::with_capacity(ends.len());
+    for (row, end) in ends.iter().enumerate() {
         batch.source_address[row] = "192.0.2.1".parse().unwrap();
         batch.destination_address[row] = "2001:db8:1:2::1".parse().unwrap();
         batch.octet_delta_count[row] = 1_000;
         batch.packet_delta_count[row] = 4;
         batch.sampling_interval[row] = 10;
-        batch.flow_end_milliseconds[row] = end;
+        batch.flow_end_milliseconds[row] = *end;
     }
     batch.reverse_octet_delta_count[rows] = 500;
     batch.reverse_packet_delta_count[rows] = 2;
@@ -56,8 +61,8 @@ fn block(rows: usize, hours_ago: u64) -> bytes::Bytes {
         version: Version::Ipfix,
         observation_domain_id: 7,
         template_id: 256,
-        arrival_milliseconds: end,
-        export_milliseconds: end,
+        arrival_milliseconds: arrival,
+        export_milliseconds: arrival,
         clock_offset_milliseconds: 0,
         time_resolution_milliseconds: 1,
         sampling_source: SamplingSource::Options,
@@ -158,6 +163,27 @@ fn what_a_view_has_missed_is_made_up_for_when_the_block_is_sent_again() {
     {
         assert_eq!(sums(&engine, table), "105000 420 110", "{table}");
     }
+    assert_eq!(engine.stop(), "exit code 0");
+}
+
+/// A row in each of 144 hours, as an exporter may claim: the table has them in six, and sums have them all.
+#[test]
+fn a_block_of_many_hours_is_few_parts() {
+    let engine = Alone::start();
+    let client = engine.link().client().unwrap();
+    let ends: Vec<u64> = (0..144).map(|hour| NOW - hour * 3_600_000).collect();
+    let block = block_of(&ends);
+    runtime().block_on(async {
+        let config =
+            Config { retention: Retention { flows_days: 0, minutes_days: 0, hours_days: 0, ..Retention::default() }, ..Config::default() };
+        Schema::new(&config, "weir").unwrap().prepare(&client).await.unwrap();
+        for _ in 0..2 {
+            insert(&client, 1, block.clone()).await.unwrap();
+        }
+    });
+    assert_eq!(engine.query("SELECT uniq(toStartOfHour(time)), count() FROM weir.flows"), "6\t144");
+    // 143 records of 1,000 octets and one that has 500 of them back as well, each 1 in 10.
+    assert_eq!(sums(&engine, "traffic_1h"), "1445000 5780 1450");
     assert_eq!(engine.stop(), "exit code 0");
 }
 

@@ -74,7 +74,8 @@ impl Keeper {
         };
         let applications = Applications::new(&config.enrich.applications);
         let future_milliseconds_max = config.count.future_milliseconds_max;
-        let encode = Box::new(Flows::new(future_milliseconds_max, networks.clone(), applications, LateInterfaces::clone(&interfaces)));
+        let encode = Flows::new(future_milliseconds_max, networks.clone(), applications, LateInterfaces::clone(&interfaces));
+        let encode = Box::new(encode.reaching_back(kept.retention.flows_days));
         let shards = config.receive.shards().max(1);
         let (store, handovers) = Store::start(kept, &data_dir.join("spool"), shards, link.clone(), encode, LateInsert::clone(&statement))?;
         Ok((Self { store: Some(store), engine, tasks, link, statement, interfaces }, handovers))

@@ -118,6 +118,8 @@ ledger! {
     records_set_aside,
     /// Records that nobody was asked to keep.
     records_not_kept,
+    /// Records that are not filed under their end: it lies further back than flows stay, or their block had rows of too many hours.
+    records_refiled,
     /// Blocks that the engine has acknowledged.
     blocks_stored,
     /// Blocks sent again after a failure, which the engine stores once.

@@ -38,7 +38,8 @@ const PRESENT: ColumnSet = ColumnSet::of(&[
 ]);
 const REVERSE: ColumnSet = ColumnSet::of(&[Column::ReverseOctetDeltaCount, Column::ReversePacketDeltaCount]);
 
-// The order of the table is that of `time`, which is at most an hour before the arrival.
+// The order of the table is that of `time`. A record that ended more than an hour before its arrival is too late for every window
+// (`lateness_seconds_max`): nobody looks for it in the hours before.
 const SECONDS: &str = "SELECT toUInt32(intDiv(toUnixTimestamp64Milli(received_at), 1000)) AS second, count() AS flows, \
     toUInt32(min(time)) AS time_min, toUInt32(max(time)) AS time_max FROM flows \
     WHERE received_at >= fromUnixTimestamp64Milli({from:Int64}) AND received_at < fromUnixTimestamp64Milli({to:Int64}) \

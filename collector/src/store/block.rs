@@ -3,6 +3,7 @@
 //! Only columns of which some row has more than zeroes are sent, and numbers and addresses in the narrowest type that holds those of all
 //! rows: of the others the engine makes what a zero means, and of these what the table has, at less cost than to send it.
 
+mod filing;
 mod interface;
 mod place;
 #[cfg(test)]
@@ -15,15 +16,14 @@ use schemas::flow::{Column, FlowBatch, GROUP_ROWS, Origin, Segment};
 use schemas::net::{Address, PrefixSet};
 use schemas::time::Timestamp;
 
+pub use self::filing::PARTITIONS_MAX;
 use super::names::Names;
 use super::native::{Keys, Native};
 use crate::count::clock::Moments;
 use crate::count::volume::{Exported, Told, Volumes};
+use filing::Filing;
 use interface::Interfaces;
 use place::Side;
-
-/// How far back a row is filed at most: a block lies in few partitions, whatever its exporter's clock says.
-const LATENESS_MILLISECONDS_MAX: u64 = 3_600_000;
 
 /// The most octets or packets that a record can stand for, sampling undone: 4.5 · 10^15, what a line of 10 Tb/s carries in an hour. Sums
 /// have 64 bits, of which thousands of records that claim more would take all.
@@ -34,6 +34,7 @@ const VOLUME_MAX: u64 = 1 << 52;
 pub struct Encoder {
     native: Native,
     future_milliseconds_max: u64,
+    filing: Filing,
     networks: PrefixSet,
     exporters: Exporters,
     numbers: Vec<u32>,
@@ -58,6 +59,12 @@ impl Encoder {
     #[must_use]
     pub fn with_networks(self, networks: PrefixSet) -> Self {
         Self { networks, ..self }
+    }
+
+    /// The same; rows are filed under ends of so many days back at most, 0 = a year.
+    #[must_use]
+    pub fn reaching_back(self, days: u32) -> Self {
+        Self { filing: Filing::new(days), ..self }
     }
 
     /// The rows of a batch as a block; they were made before `now`.
@@ -88,23 +95,33 @@ impl Encoder {
         *count
     }
 
+    /// How many records of the last batch are not filed under their end, which cannot be or for whose hour the block had no room, by exporter.
+    pub fn refiled(&self) -> impl Iterator<Item = (Address, u64)> {
+        self.filing.refiled()
+    }
+
     /// The blocks since the last call.
     pub fn take(&mut self) -> Bytes {
+        self.filing.begin_block();
         self.native.take()
     }
 
     fn times(&mut self, batch: &FlowBatch, now: Timestamp) {
         self.numbers.clear();
+        self.filing.begin_batch();
         for segment in batch.segments() {
             let moments = Moments::of(&segment.origin, now.milliseconds(), self.future_milliseconds_max);
-            let latest = moments.span(0, 0).end;
-            let earliest = latest.saturating_sub(LATENESS_MILLISECONDS_MAX);
-            let seconds = |end: u64| u32::try_from(end.max(earliest) / 1_000).unwrap_or(u32::MAX);
+            let seconds = |moment: u64| u32::try_from(moment / 1_000).unwrap_or(u32::MAX);
+            let latest = seconds(moments.span(0, 0).end);
+            let (edges, filing) = (self.filing.edges(segment.origin.exporter, latest), &mut self.filing);
             if segment.origin.present.has(Column::FlowEndMilliseconds) {
                 let times = of(&batch.flow_start_milliseconds, segment).iter().zip(of(&batch.flow_end_milliseconds, segment));
-                self.numbers.extend(times.map(|(&start, &end)| seconds(moments.span(start, end).end)));
+                self.numbers.extend(times.map(|(&start, &end)| {
+                    let end = seconds(moments.span(start, end).end);
+                    if edges.is_recent(end) { end } else { filing.late(&edges, end) }
+                }));
             } else {
-                self.numbers.extend(std::iter::repeat_n(seconds(latest), segment.rows));
+                self.numbers.extend(std::iter::repeat_n(latest, segment.rows));
             }
         }
         self.native.column("time", "DateTime('UTC')");

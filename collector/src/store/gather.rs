@@ -1,9 +1,11 @@
 //! Blocks are gathered of what many parcels bring: the engine works by the block, so it takes few large ones at much less cost.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schemas::flow::FlowBatch;
+use schemas::net::Address;
 
 use super::account::{Bill, Charges};
 use super::config::Config;
@@ -16,6 +18,11 @@ pub trait Encode: Send {
 
     /// The octets of all batches since the last call.
     fn take(&mut self) -> Bytes;
+
+    /// Records of the last batch that are not filed under their end, by exporter.
+    fn refiled(&self) -> HashMap<Address, u64> {
+        HashMap::new()
+    }
 
     /// Octets and packets of records that were more than can be, since the start.
     fn volumes_cut(&self) -> u64 {
@@ -60,7 +67,9 @@ impl Gatherer {
         }
         self.rows += parcel.batch.rows();
         parcel.charge_to(&mut self.bill);
-        self.encode.append(&parcel.batch)
+        let octets = self.encode.append(&parcel.batch);
+        parcel.refiled(&self.encode.refiled());
+        octets
     }
 
     /// Octets and packets of records that were more than can be, since the start.

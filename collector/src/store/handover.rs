@@ -1,5 +1,6 @@
 //! From a shard to the store: batches that are filled on one side and emptied on the other, and nobody waits.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,20 @@ impl Parcel {
     /// Puts its records on a bill, for those whose they are.
     pub fn charge_to(&self, bill: &mut Bill) {
         bill.add(&self.exporters, &self.sum);
+    }
+
+    /// Counts, for those whose they are, the records that are not filed under their end.
+    pub(super) fn refiled(&self, by_exporter: &HashMap<Address, u64>) {
+        if by_exporter.is_empty() {
+            return;
+        }
+        let count = |account: &Account, records: u64| account.change(|ledger| ledger.records_refiled += records);
+        for Charge { account, .. } in &self.exporters {
+            if let Some(records) = by_exporter.get(&account.exporter()) {
+                count(account, *records);
+            }
+        }
+        count(&self.sum, by_exporter.values().sum());
     }
 
     fn clear(&mut self) {

@@ -8,6 +8,7 @@ use clickhouse::{Client, Compression};
 use sha2::{Digest, Sha256};
 use tracing::info;
 
+use super::block::PARTITIONS_MAX;
 use super::config::{Config, Engine, Retention, is_cluster, is_database};
 use super::statement::Filling;
 
@@ -306,7 +307,7 @@ impl Level {
 /// Each part counts that an insert makes of it. The most has the table of prefixes: four views write there, and a block lies in at most two
 /// of the days that it is parted by (in at most three of the hours of `flows`). A thousand are for what waits in memory.
 fn blocks_remembered(config: &Config) -> u64 {
-    config.spool.blocks_max.saturating_mul(8).saturating_add(1_000)
+    config.spool.blocks_max.saturating_mul(PARTITIONS_MAX).saturating_add(1_000)
 }
 
 /// The migrations that are still to be applied.

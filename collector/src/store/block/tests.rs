@@ -119,7 +119,7 @@ fn encode(batch: &FlowBatch, names: &impl Names) -> Read {
 }
 
 #[test]
-fn a_row_is_filed_under_its_end_by_our_clock_within_an_hour_of_its_arrival() {
+fn a_row_is_filed_under_its_end_by_our_clock() {
     let mut batch = FlowBatch::with_capacity(8);
     // Ended ten seconds ago; two hours ago; within the tolerance after the arrival; a day after it; at no time that is told.
     for (row, end) in [NOW - 10_000, NOW - 7_200_000, NOW + 4_000, NOW + 86_400_000, 0].into_iter().enumerate() {
@@ -128,7 +128,7 @@ fn a_row_is_filed_under_its_end_by_our_clock_within_an_hour_of_its_arrival() {
     batch.commit(5, origin(&[Column::FlowEndMilliseconds]));
     let now = NOW / 1_000;
     let read = encode(&batch, &Nameless);
-    assert_eq!(read.numbers("time"), [now - 10, now - 3_600, now, now, now]);
+    assert_eq!(read.numbers("time"), [now - 10, now - 7_200, now, now, now]);
     assert_eq!(read.numbers("flow_end_milliseconds"), [NOW - 10_000, NOW - 7_200_000, NOW + 4_000, NOW + 86_400_000, 0]);
     assert_eq!(read.numbers("received_at"), [NOW; 5]);
 
@@ -139,6 +139,61 @@ fn a_row_is_filed_under_its_end_by_our_clock_within_an_hour_of_its_arrival() {
     let read = encode(&batch, &Nameless);
     assert_eq!(read.numbers("time"), [now - 10, now]);
     assert_eq!(read.numbers("flow_end_milliseconds"), [NOW - 10_000, 0]);
+}
+
+/// A batch with a row of the first exporter for each of these ends, in unix milliseconds.
+fn ending(ends: &[u64]) -> FlowBatch {
+    let mut batch = FlowBatch::with_capacity(ends.len());
+    batch.flow_end_milliseconds[..ends.len()].copy_from_slice(ends);
+    batch.commit(ends.len(), origin(&[Column::FlowEndMilliseconds]));
+    batch
+}
+
+#[test]
+fn a_time_that_cannot_be_makes_no_partition_and_is_counted() {
+    let mut encoder = Encoder::new(5_000).reaching_back(7);
+    // 1970, the year 2100, and on either side of seven days.
+    let week = 7 * 86_400_000;
+    let batch = ending(&[1_000, 4_102_444_800_000, NOW - week - 1_000, NOW - week]);
+    let now = NOW / 1_000;
+    let read = Read::new(&encoder.encode(&batch, &Nameless, Timestamp(NOW)));
+    assert_eq!(read.numbers("time"), [now, now, now, now - 7 * 86_400]);
+    // What is told of the future was always taken for told at the arrival, and the exporter's ledger says so.
+    assert_eq!(encoder.refiled().collect::<Vec<_>>(), [(Address::from_v4(0x0a00_0001), 2)]);
+    encoder.encode(&ending(&[NOW]), &Nameless, Timestamp(NOW));
+    assert_eq!(encoder.refiled().count(), 0);
+}
+
+#[test]
+fn a_block_touches_few_partitions_whatever_its_exporters_tell() {
+    const HOUR: u64 = 3_600_000;
+    let mut encoder = Encoder::new(5_000).reaching_back(7);
+    let hours = |read: &Read| read.numbers("time").iter().map(|time| time / 3_600).collect::<std::collections::BTreeSet<_>>();
+    // A row in every hour of six days.
+    let ends: Vec<u64> = (0..144).map(|hour| NOW - hour * HOUR).collect();
+    encoder.append(&ending(&ends), &Nameless, Timestamp(NOW));
+    let refiled: u64 = encoder.refiled().map(|(_, records)| records).sum();
+    let read = Read::new(&encoder.take());
+    // This hour, the one before it, and four that this exporter may have besides.
+    assert_eq!((hours(&read).len(), refiled), (6, 144 - 6));
+    let last = read.numbers("time")[143];
+    assert_eq!(last, NOW / 1_000 - 5 * 3_600, "at the nearest edge behind it");
+
+    // Many exporters together have six, in however many pieces they come; the next block begins anew.
+    let mut times = std::collections::BTreeSet::new();
+    for exporter in 0..20 {
+        let mut batch = FlowBatch::with_capacity(3);
+        for row in 0..3 {
+            batch.flow_end_milliseconds[row] = NOW - (2 + 3 * u64::from(exporter) + row as u64) * HOUR;
+        }
+        batch.commit(3, Origin { exporter: Address::from_v4(exporter), ..origin(&[Column::FlowEndMilliseconds]) });
+        encoder.append(&batch, &Nameless, Timestamp(NOW));
+        times.insert(encoder.refiled().map(|(_, records)| records).sum::<u64>());
+    }
+    assert_eq!(times.into_iter().collect::<Vec<_>>(), [0, 3]);
+    encoder.take();
+    let read = Read::new(&encoder.encode(&ending(&[NOW - 100 * HOUR]), &Nameless, Timestamp(NOW)));
+    assert_eq!(read.numbers("time"), [NOW / 1_000 - 100 * 3_600]);
 }
 
 #[test]

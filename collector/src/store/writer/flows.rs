@@ -1,5 +1,6 @@
 //! Flow records as blocks of the table `flows`.
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -46,6 +47,12 @@ impl Flows {
     pub fn new(future_milliseconds_max: u64, networks: PrefixSet, applications: Applications, interfaces: LateInterfaces) -> Self {
         Self { encoder: Encoder::new(future_milliseconds_max).with_networks(networks), applications, interfaces }
     }
+
+    /// The same, which believes a time within so many days before the arrival, as long as flows stay; 0 = a year.
+    #[must_use]
+    pub fn reaching_back(self, days: u32) -> Self {
+        Self { encoder: self.encoder.reaching_back(days), ..self }
+    }
 }
 
 impl Encode for Flows {
@@ -57,6 +64,10 @@ impl Encode for Flows {
 
     fn take(&mut self) -> Bytes {
         self.encoder.take()
+    }
+
+    fn refiled(&self) -> HashMap<Address, u64> {
+        self.encoder.refiled().collect()
     }
 
     fn volumes_cut(&self) -> u64 {
