@@ -10,6 +10,8 @@ use schemas::net::{Address, Prefix};
 use schemas::time::Timestamp;
 
 use crate::error::{ApiError, Fault};
+use crate::query::dimension::nearest;
+use crate::query::fault::shown;
 use crate::state::Page;
 
 const REQUIRED: &str = "this field is required";
@@ -196,27 +198,53 @@ pub fn moment(value: &Value) -> Result<Timestamp, String> {
     value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| "not an ISO 8601 time like 2026-11-20T12:00:00Z".to_owned())
 }
 
-/// The parameters behind the question mark; of a repeated one the last holds, and those that no route asks for are ignored.
-#[derive(Debug, Default)]
+/// Unknown and repeated parameters that are told at once.
+const UNKNOWN_MAX: usize = 10;
+
+/// The parameters behind the question mark: those that the route knows, each at most once.
+#[derive(Debug)]
 pub struct Query {
+    known: &'static [&'static str],
     values: BTreeMap<String, String>,
     faults: Vec<Fault>,
 }
 
 impl Query {
-    /// The parameters of a request.
+    /// The parameters of a request to a route that knows these.
     ///
     /// # Errors
     ///
-    /// [`ApiError::InvalidParameter`] if they are not `application/x-www-form-urlencoded`.
-    pub fn read(uri: &axum::http::Uri) -> Result<Self, ApiError> {
+    /// [`ApiError::InvalidParameter`] if they are not `application/x-www-form-urlencoded`, or with each that is unknown or repeated: a filter
+    /// that is mistyped must not answer for everything.
+    pub fn read(uri: &axum::http::Uri, known: &'static [&'static str]) -> Result<Self, ApiError> {
         let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri)
             .map_err(|error| ApiError::InvalidParameter(vec![Fault::new("", error.to_string())]))?;
-        Ok(Self { values: pairs.0.into_iter().collect(), faults: Vec::new() })
+        let mut query = Self { known, values: BTreeMap::new(), faults: Vec::new() };
+        for (name, value) in pairs.0 {
+            if query.values.contains_key(&name) {
+                query.refuse(&name, "is given more than once".to_owned());
+            } else if !known.contains(&name.as_str()) {
+                query.refuse(&name, unknown(&name, known));
+            }
+            query.values.insert(name, value);
+        }
+        query.finish().map(|()| query)
+    }
+
+    fn refuse(&mut self, name: &str, message: String) {
+        let field = shown(name);
+        if self.faults.len() < UNKNOWN_MAX && self.faults.iter().all(|fault| fault.field != field) {
+            self.faults.push(Fault { field, message });
+        }
     }
 
     /// A parameter read by `read`, whose error is the fault's message; `None` if absent or empty.
+    ///
+    /// # Panics
+    ///
+    /// If the route does not name the parameter as one of its own, since whoever gave it would have been refused.
     pub fn take<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        assert!(self.known.contains(&name), "the route does not know the parameter {name}");
         let text = self.values.get(name).map(String::as_str).filter(|text| !text.is_empty())?;
         match read(text) {
             Ok(value) => Some(value),
@@ -245,4 +273,13 @@ impl Query {
         let faults = std::mem::take(&mut self.faults);
         if faults.is_empty() { Ok(()) } else { Err(ApiError::InvalidParameter(faults)) }
     }
+}
+
+/// Why a parameter is refused that a route does not know, with those that it knows.
+fn unknown(name: &str, known: &[&str]) -> String {
+    if known.is_empty() {
+        return "there is no such parameter: this path takes none".to_owned();
+    }
+    let meant = nearest(name, known.iter().copied()).map(|word| format!(", did you mean {word}?")).unwrap_or_default();
+    format!("there is no such parameter{meant}; the parameters are {}", known.join(", "))
 }

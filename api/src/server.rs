@@ -155,6 +155,8 @@ pub struct Route {
     pub path: &'static str,
     /// Who may call.
     pub access: Access,
+    /// The parameters behind the question mark that it knows; others are refused.
+    pub parameters: &'static [&'static str],
     /// What is done.
     pub handler: Handler,
 }
@@ -257,7 +259,7 @@ async fn respond(
     let now = app.clock.now();
     let (mut parts, body) = request.into_parts();
     let caller = admit(app, route, peer, &parts, now, standing).await?;
-    let query = Query::read(&parts.uri)?;
+    let query = Query::read(&parts.uri, route.parameters)?;
     let path = path_parameters(&mut parts).await;
     let octets = if route.has_body() { read_body(app, &parts, body).await? } else { Vec::new() };
     let idempotency_key = if route.method == MethodFilter::POST { idempotency_key(&parts)? } else { None };

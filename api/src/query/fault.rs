@@ -100,7 +100,7 @@ fn suggestion(nearest: Option<&str>) -> String {
 }
 
 /// A text as it can be shown within a message: of one line, not longer than 40 characters.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let mut short: String = text.chars().take(40).map(|character| if character.is_control() { ' ' } else { character }).collect();
     if short.chars().count() < text.chars().count() {
         short.push('…');

@@ -15,12 +15,25 @@ const PATH: &str = "/api/v1/allowlist";
 const LABEL_CHARACTERS_MAX: usize = 100;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route { method: MethodFilter::GET, path: PATH, access: Access::Least(Role::Readonly), handler: |call| Box::pin(list(call)) },
-    Route { method: MethodFilter::POST, path: PATH, access: Access::Least(Role::Operator), handler: |call| Box::pin(add(call)) },
+    Route {
+        method: MethodFilter::GET,
+        path: PATH,
+        access: Access::Least(Role::Readonly),
+        parameters: &["limit", "offset", "node"],
+        handler: |call| Box::pin(list(call)),
+    },
+    Route {
+        method: MethodFilter::POST,
+        path: PATH,
+        access: Access::Least(Role::Operator),
+        parameters: &[],
+        handler: |call| Box::pin(add(call)),
+    },
     Route {
         method: MethodFilter::DELETE,
         path: "/api/v1/allowlist/{id}",
         access: Access::Least(Role::Operator),
+        parameters: &[],
         handler: |call| Box::pin(delete(call)),
     },
 ];

@@ -28,24 +28,28 @@ pub(super) const ROUTES: &[Route] = &[
         method: MethodFilter::GET,
         path: "/api/v1/analytics/traffic",
         access: Access::Least(Role::Readonly),
+        parameters: &["from", "to", "step", "metric", "group_by", "filter", "top"],
         handler: |call| Box::pin(traffic::get(call)),
     },
     Route {
         method: MethodFilter::GET,
         path: "/api/v1/analytics/top",
         access: Access::Least(Role::Readonly),
+        parameters: &["from", "to", "metric", "group_by", "filter", "limit"],
         handler: |call| Box::pin(top::get(call)),
     },
     Route {
         method: MethodFilter::GET,
         path: "/api/v1/analytics/flows",
         access: Access::Least(Role::Readonly),
+        parameters: &["from", "to", "filter", "format", "limit", "offset"],
         handler: |call| Box::pin(flows::get(call)),
     },
     Route {
         method: MethodFilter::GET,
         path: "/api/v1/analytics/summary",
         access: Access::Least(Role::Readonly),
+        parameters: &["range"],
         handler: |call| Box::pin(summary::get(call)),
     },
 ];

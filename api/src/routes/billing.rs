@@ -16,6 +16,7 @@ pub(super) const ROUTES: &[Route] = &[Route {
     method: MethodFilter::GET,
     path: "/api/v1/analytics/billing",
     access: Access::Least(Role::Readonly),
+    parameters: &["month", "timezone", "by", "percentile", "missing", "format", "limit", "offset"],
     handler: |call| Box::pin(get(call)),
 }];
 

@@ -9,8 +9,13 @@ use crate::error::{ApiError, Fault};
 use crate::server::{Answer, Call, Route};
 use crate::state::workspaces;
 
-pub(super) const ROUTES: &[Route] =
-    &[Route { method: MethodFilter::POST, path: "/api/deploy", access: Access::Deploy, handler: |call| Box::pin(register(call)) }];
+pub(super) const ROUTES: &[Route] = &[Route {
+    method: MethodFilter::POST,
+    path: "/api/deploy",
+    access: Access::Deploy,
+    parameters: &[],
+    handler: |call| Box::pin(register(call)),
+}];
 
 async fn register(mut call: Call) -> Result<Answer, ApiError> {
     let mut form = call.form()?;

@@ -15,12 +15,14 @@ pub(super) const ROUTES: &[Route] = &[
         method: MethodFilter::GET,
         path: "/api/v1/exporters",
         access: Access::Least(Role::Readonly),
+        parameters: &["limit", "offset"],
         handler: |call| Box::pin(list(call)),
     },
     Route {
         method: MethodFilter::GET,
         path: "/api/v1/exporters/{id}",
         access: Access::Least(Role::Readonly),
+        parameters: &[],
         handler: |call| Box::pin(get(call)),
     },
 ];

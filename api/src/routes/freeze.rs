@@ -13,8 +13,20 @@ use crate::state::settings::{self, Freeze};
 const PATH: &str = "/api/v1/mitigation/freeze";
 
 pub(super) const ROUTES: &[Route] = &[
-    Route { method: MethodFilter::GET, path: PATH, access: Access::Least(Role::Readonly), handler: |call| Box::pin(get(call)) },
-    Route { method: MethodFilter::POST, path: PATH, access: Access::Least(Role::Operator), handler: |call| Box::pin(turn(call)) },
+    Route {
+        method: MethodFilter::GET,
+        path: PATH,
+        access: Access::Least(Role::Readonly),
+        parameters: &[],
+        handler: |call| Box::pin(get(call)),
+    },
+    Route {
+        method: MethodFilter::POST,
+        path: PATH,
+        access: Access::Least(Role::Operator),
+        parameters: &[],
+        handler: |call| Box::pin(turn(call)),
+    },
 ];
 
 async fn get(call: Call) -> Result<Answer, ApiError> {

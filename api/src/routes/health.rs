@@ -9,8 +9,13 @@ use crate::error::ApiError;
 use crate::server::{Answer, Call, Route};
 use crate::state::StateError;
 
-pub(super) const ROUTES: &[Route] =
-    &[Route { method: MethodFilter::GET, path: "/api/health", access: Access::Public, handler: |call| Box::pin(get(call)) }];
+pub(super) const ROUTES: &[Route] = &[Route {
+    method: MethodFilter::GET,
+    path: "/api/health",
+    access: Access::Public,
+    parameters: &[],
+    handler: |call| Box::pin(get(call)),
+}];
 
 /// Without the envelope, as monitoring tools expect it: `{"status":"ok"}`, or 503 with the parts that are down.
 async fn get(call: Call) -> Result<Answer, ApiError> {

@@ -50,18 +50,21 @@ pub(super) const ROUTES: &[Route] = &[
         method: MethodFilter::GET,
         path: "/api/v1/incidents",
         access: Access::Least(Role::Readonly),
+        parameters: &["limit", "offset", "status", "severity", "node", "target", "family", "since", "until"],
         handler: |call| Box::pin(list(call)),
     },
     Route {
         method: MethodFilter::GET,
         path: "/api/v1/incidents/{uuid}",
         access: Access::Least(Role::Readonly),
+        parameters: &[],
         handler: |call| Box::pin(get(call)),
     },
     Route {
         method: MethodFilter::PATCH,
         path: "/api/v1/incidents/{uuid}",
         access: Access::Least(Role::Analyst),
+        parameters: &[],
         handler: |call| Box::pin(change(call)),
     },
 ];

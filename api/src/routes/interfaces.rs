@@ -26,6 +26,7 @@ pub(super) const ROUTES: &[Route] = &[Route {
     method: MethodFilter::GET,
     path: "/api/v1/exporters/{id}/interfaces",
     access: Access::Least(Role::Readonly),
+    parameters: &["from", "to", "limit", "offset"],
     handler: |call| Box::pin(list(call)),
 }];
 

@@ -19,29 +19,39 @@ use crate::state::nodes::{self, Node};
 use crate::state::{Page, incidents, workspaces};
 
 pub(super) const ROUTES: &[Route] = &[
-    Route { method: MethodFilter::GET, path: "/api/v1/nodes", access: Access::Least(Role::Readonly), handler: |call| Box::pin(list(call)) },
+    Route {
+        method: MethodFilter::GET,
+        path: "/api/v1/nodes",
+        access: Access::Least(Role::Readonly),
+        parameters: &["limit", "offset", "status"],
+        handler: |call| Box::pin(list(call)),
+    },
     Route {
         method: MethodFilter::POST,
         path: "/api/v1/nodes",
         access: Access::Least(Role::Operator),
+        parameters: &[],
         handler: |call| Box::pin(create(call)),
     },
     Route {
         method: MethodFilter::GET,
         path: "/api/v1/nodes/{uuid}",
         access: Access::Least(Role::Readonly),
+        parameters: &[],
         handler: |call| Box::pin(get(call)),
     },
     Route {
         method: MethodFilter::PATCH,
         path: "/api/v1/nodes/{uuid}",
         access: Access::Least(Role::Operator),
+        parameters: &[],
         handler: |call| Box::pin(change(call)),
     },
     Route {
         method: MethodFilter::DELETE,
         path: "/api/v1/nodes/{uuid}",
         access: Access::Least(Role::Operator),
+        parameters: &[],
         handler: |call| Box::pin(delete(call)),
     },
 ];

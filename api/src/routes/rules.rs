@@ -23,18 +23,32 @@ const REASON_CHARACTERS_MAX: usize = 500;
 const MINUTE: u64 = 60;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route { method: MethodFilter::GET, path: PATH, access: Access::Least(Role::Readonly), handler: |call| Box::pin(list(call, false)) },
-    Route { method: MethodFilter::POST, path: PATH, access: Access::Least(Role::Operator), handler: |call| Box::pin(announce(call)) },
+    Route {
+        method: MethodFilter::GET,
+        path: PATH,
+        access: Access::Least(Role::Readonly),
+        parameters: &["limit", "offset"],
+        handler: |call| Box::pin(list(call, false)),
+    },
+    Route {
+        method: MethodFilter::POST,
+        path: PATH,
+        access: Access::Least(Role::Operator),
+        parameters: &[],
+        handler: |call| Box::pin(announce(call)),
+    },
     Route {
         method: MethodFilter::GET,
         path: "/api/v1/mitigation/rules/history",
         access: Access::Least(Role::Readonly),
+        parameters: &["limit", "offset"],
         handler: |call| Box::pin(list(call, true)),
     },
     Route {
         method: MethodFilter::DELETE,
         path: "/api/v1/mitigation/rules/{id}",
         access: Access::Least(Role::Operator),
+        parameters: &[],
         handler: |call| Box::pin(withdraw(call)),
     },
 ];

@@ -14,6 +14,7 @@ pub(super) const ROUTES: &[Route] = &[Route {
     method: MethodFilter::GET,
     path: "/api/v1/status",
     access: Access::Least(Role::Readonly),
+    parameters: &[],
     handler: |call| Box::pin(get(call)),
 }];
 

@@ -14,17 +14,25 @@ use crate::state::tokens::{self, Token};
 const NAME_CHARACTERS_MAX: usize = 100;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route { method: MethodFilter::GET, path: "/api/v1/tokens", access: Access::Least(Role::Owner), handler: |call| Box::pin(list(call)) },
+    Route {
+        method: MethodFilter::GET,
+        path: "/api/v1/tokens",
+        access: Access::Least(Role::Owner),
+        parameters: &["limit", "offset"],
+        handler: |call| Box::pin(list(call)),
+    },
     Route {
         method: MethodFilter::POST,
         path: "/api/v1/tokens",
         access: Access::Least(Role::Owner),
+        parameters: &[],
         handler: |call| Box::pin(create(call)),
     },
     Route {
         method: MethodFilter::DELETE,
         path: "/api/v1/tokens/{id}",
         access: Access::Least(Role::Owner),
+        parameters: &[],
         handler: |call| Box::pin(delete(call)),
     },
 ];

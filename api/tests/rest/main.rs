@@ -10,6 +10,7 @@ mod exporters;
 mod harness;
 mod incidents;
 mod nodes;
+mod parameters;
 mod roles;
 mod rules;
 mod tokens;
