@@ -13,7 +13,7 @@ pub struct Config {
     pub incident: Incident,
     /// `[analytics.mitigation]`: what may be announced, where and for how long.
     pub mitigation: Mitigation,
-    /// Targets whose slots are kept at once; about 24 kB each. Further ones are refused and counted.
+    /// Targets whose slots are kept at once; up to 65 kB each. Further ones are refused and counted.
     pub targets_max: usize,
 }
 

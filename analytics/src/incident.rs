@@ -37,7 +37,6 @@ pub struct Case {
     pub incident: Incident,
     /// Whose traffic.
     pub target: Target,
-    limit: Limit,
     first: u64,
     /// Last slot of the last second that was still near the limit.
     last_warm: u64,
@@ -67,13 +66,12 @@ impl Case {
     ) -> Option<Self> {
         let worst = *scan.worst()?;
         let first = scan.first.unwrap_or(worst.first());
-        let threshold = Threshold { metric: worst.metric, value: worst.single, source: limit.source };
+        let threshold = Threshold { metric: worst.metric, value: worst.single, source: limit.source(worst.metric) };
         let incident = Incident::of(Uuid::new_v4(), target.prefix, target.direction, threshold, start_of(first), now);
         let sum = track.ring.sum(first, track.ring.newest());
         let mut case = Self {
             incident,
             target,
-            limit,
             first,
             last_warm: scan.last_warm.unwrap_or(0).max(worst.last),
             packets: sum.packets,
@@ -98,12 +96,16 @@ impl Case {
         let target = Target { prefix: incident.target, direction: incident.direction };
         let limit = limits.of(target);
         let (packets, octets) = (incident.total_packets as f64, incident.total_octets as f64);
-        let ratio = (incident.peak_pps as f64 / limit.packets_per_second).max(incident.peak_bps as f64 / limit.bits_per_second);
+        let seconds = incident.evidence.iter().filter(|evidence| evidence.window_milliseconds == 1_000);
+        let ratio = [(Metric::PacketsPerSecond, incident.peak_pps), (Metric::BitsPerSecond, incident.peak_bps)]
+            .into_iter()
+            .map(|(metric, peak)| peak as f64 / limit.get(metric))
+            .chain(seconds.map(|evidence| evidence.value / limit.get(evidence.metric)))
+            .fold(0.0, f64::max);
         let (first, last_warm) = (slot_of(incident.started_at), slot_of(now));
         Self {
             incident,
             target,
-            limit,
             first,
             last_warm,
             packets,
@@ -193,7 +195,7 @@ impl Case {
     fn weigh(&mut self, scan: &Scan, rules: &config::Incident, loss: f64) {
         self.incident.peak_pps = self.incident.peak_pps.max(whole(scan.peak_packets));
         self.incident.peak_bps = self.incident.peak_bps.max(whole(scan.peak_bits));
-        self.ratio = self.ratio.max(scan.peak_packets / self.limit.packets_per_second).max(scan.peak_bits / self.limit.bits_per_second);
+        self.ratio = self.ratio.max(scan.peak_ratio);
         for crossing in &scan.crossings {
             // The first tenths of a second count by what they prove at least.
             self.ratio = self.ratio.max(crossing.ratio() * (1.0 - rules.sampling_errors * crossing.error));

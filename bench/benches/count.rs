@@ -209,7 +209,7 @@ impl Warm {
         let network = Prefix::of(Address::from_v4(FIRST_HOST), 32 - hosts.ilog2() as u8);
         let config = Config { hosts_max: hosts as usize * 3 / 2, ..Config::default() };
         // So high that nobody is a suspect, but for the flood.
-        let limit = Limit { packets_per_second: 1e8, bits_per_second: 1e12 };
+        let limit = Limit::of(1e8, 1e12);
         let limits = if matches!(shape, Shape::Flood) { Limits::default() } else { Limits::of_hosts(limit) };
         let mut exporters = Exporters::new(PrefixSet::default(), 8);
         exporters.admit(Address::from_v4(1), Timestamp(START));

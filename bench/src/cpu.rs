@@ -124,7 +124,7 @@ impl Bench {
         let datagrams = (usize::try_from(arguments.hosts)? * 4 / flows_per_datagram).max(1_024);
         let pool = Pool::new(exporter, &mut Traffic::new(arguments.seed, hosts, 60_000), datagrams, now);
         let networks: PrefixSet = [network].into_iter().collect();
-        let limits = Limits::of_hosts(Limit { packets_per_second: 100_000.0, bits_per_second: 1_000_000_000.0 });
+        let limits = Limits::of_hosts(Limit::of(100_000.0, 1_000_000_000.0));
         let config = count::Config { hosts_max: usize::try_from(arguments.hosts)? * 3, ..count::Config::default() };
         Ok(Self {
             pool,

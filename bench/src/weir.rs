@@ -40,7 +40,7 @@ impl Weir {
         (config.receive.shards, config.receive.socket_buffer_octets) = (1, buffer_octets);
         config.count.hosts_max = usize::try_from(plan.hosts.count)? * 2;
         let networks: PrefixSet = [plan.hosts.v4].into_iter().collect();
-        let limits = Limits::of_hosts(Limit { packets_per_second: 100_000.0, bits_per_second: 1_000_000_000.0 });
+        let limits = Limits::of_hosts(Limit::of(100_000.0, 1_000_000_000.0));
         let process = std::process::id();
         let before = Thread::of(process, "");
         let (collector, snapshots) = Collector::start(&config, &networks, &limits, None, Vec::new())?;

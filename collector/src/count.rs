@@ -53,7 +53,7 @@ pub struct Config {
     pub hosts_max: usize,
     /// Entries of /24 and /48 prefixes, one for each direction.
     pub prefixes_max: usize,
-    /// Targets with exact slots, hosts and prefixes together; about 55 kB each, allocated when needed. Each record of one takes
+    /// Targets with exact slots, hosts and prefixes together; about 70 kB each, allocated when needed. Each record of one takes
     /// some 40 ns more than others do.
     pub suspects_max: usize,
     /// Records in the log that a new suspect's past is read from; 56 octets each, their number rounded up to a power of two.

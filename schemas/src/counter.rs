@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::flow::Version;
+use crate::incident::Metric;
 use crate::interface::CounterSample;
 use crate::ledger::{Ledger, StoreLedger};
 use crate::net::{Address, Prefix};
@@ -93,8 +94,58 @@ volume! {
     udp_octets,
     /// UDP octets from a port of the amplification registry.
     amplification_octets,
+    /// ICMP and ICMPv6 octets.
+    icmp_octets,
+    /// TCP packets of records whose flags are SYN and ACK alone: the flags of a record are those of all its packets, so that a whole
+    /// connection has these and others.
+    syn_ack_packets,
+    /// TCP packets of records whose flags are RST, or RST and ACK, alone.
+    reset_packets,
+    /// TCP packets of records with flags that no stack sends, not even in sum: none at all, or FIN, PSH or URG without ACK.
+    odd_packets,
     /// Samples that `packets` was reconstructed from: unscaled packets.
     samples,
+}
+
+impl Volume {
+    /// The count that a metric limits: packets, bits or flow records.
+    #[must_use]
+    pub const fn count(&self, metric: Metric) -> f64 {
+        match metric {
+            Metric::PacketsPerSecond => self.packets,
+            Metric::BitsPerSecond => self.octets * 8.0,
+            Metric::FlowsPerSecond => self.flows,
+            Metric::TcpPacketsPerSecond => self.tcp_packets,
+            Metric::TcpBitsPerSecond => self.tcp_octets * 8.0,
+            Metric::UdpPacketsPerSecond => self.udp_packets,
+            Metric::UdpBitsPerSecond => self.udp_octets * 8.0,
+            Metric::IcmpPacketsPerSecond => self.icmp_packets,
+            Metric::IcmpBitsPerSecond => self.icmp_octets * 8.0,
+            Metric::SynPacketsPerSecond => self.syn_packets,
+            Metric::SynAckPacketsPerSecond => self.syn_ack_packets,
+            Metric::ResetPacketsPerSecond => self.reset_packets,
+            Metric::OddPacketsPerSecond => self.odd_packets,
+            Metric::FragmentPacketsPerSecond => self.fragment_packets,
+        }
+    }
+
+    /// The packets that a metric's count is made of; all of them for flow records.
+    #[must_use]
+    pub const fn packets_of(&self, metric: Metric) -> f64 {
+        match metric {
+            Metric::BitsPerSecond | Metric::FlowsPerSecond => self.packets,
+            Metric::TcpBitsPerSecond => self.tcp_packets,
+            Metric::UdpBitsPerSecond => self.udp_packets,
+            Metric::IcmpBitsPerSecond => self.icmp_packets,
+            packets => self.count(packets),
+        }
+    }
+
+    /// The mean of a metric over `seconds`, in the metric's unit a second.
+    #[must_use]
+    pub fn rate(&self, metric: Metric, seconds: f64) -> f64 {
+        self.count(metric) / seconds
+    }
 }
 
 /// Traffic of one target that has come to light since the last snapshot.
@@ -146,7 +197,8 @@ pub const HOST_REPORT_MILLISECONDS: u64 = 10_000;
 pub struct HostReport {
     /// The host and direction.
     pub target: Target,
-    /// What was counted in the span of [`HOST_REPORT_MILLISECONDS`]; `samples` is 0, a host's entry has no room for it.
+    /// What was counted in the span of [`HOST_REPORT_MILLISECONDS`]; `samples` and what follows `udp_octets` are 0: a host's entry has no
+    /// room for them.
     pub volume: Volume,
 }
 

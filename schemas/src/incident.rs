@@ -100,13 +100,69 @@ words! {
 }
 
 words! {
-    /// What a limit is measured in.
+    /// What a limit is measured in: all traffic, or one kind of it.
     Metric {
         /// Packets a second.
         PacketsPerSecond = "pps",
         /// Bits a second.
         BitsPerSecond = "bps",
+        /// Flow records a second, as they are exported: not scaled by sampling.
+        FlowsPerSecond = "fps",
+        /// TCP packets a second.
+        TcpPacketsPerSecond = "tcp_pps",
+        /// TCP bits a second.
+        TcpBitsPerSecond = "tcp_bps",
+        /// UDP packets a second.
+        UdpPacketsPerSecond = "udp_pps",
+        /// UDP bits a second.
+        UdpBitsPerSecond = "udp_bps",
+        /// ICMP and ICMPv6 packets a second.
+        IcmpPacketsPerSecond = "icmp_pps",
+        /// ICMP and ICMPv6 bits a second.
+        IcmpBitsPerSecond = "icmp_bps",
+        /// TCP packets a second with SYN and without ACK.
+        SynPacketsPerSecond = "syn_pps",
+        /// TCP packets a second with SYN, ACK and nothing else.
+        SynAckPacketsPerSecond = "syn_ack_pps",
+        /// TCP packets a second with RST, maybe ACK, and nothing else.
+        ResetPacketsPerSecond = "reset_pps",
+        /// TCP packets a second with flags that no stack sends.
+        OddPacketsPerSecond = "odd_pps",
+        /// Parts of fragmented packets a second.
+        FragmentPacketsPerSecond = "fragment_pps",
     }
+}
+
+impl Metric {
+    /// How many metrics there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The metric's place in [`Metric::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub const fn unit(self) -> Unit {
+        match self {
+            Self::BitsPerSecond | Self::TcpBitsPerSecond | Self::UdpBitsPerSecond | Self::IcmpBitsPerSecond => Unit::Bits,
+            Self::FlowsPerSecond => Unit::Flows,
+            _ => Unit::Packets,
+        }
+    }
+}
+
+/// What a metric counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Packets, sampling undone.
+    Packets,
+    /// Bits of IP octets, sampling undone.
+    Bits,
+    /// Flow records, as exported.
+    Flows,
 }
 
 words! {
@@ -126,7 +182,7 @@ words! {
 pub struct Threshold {
     /// Measured in.
     pub metric: Metric,
-    /// Its value, packets or bits a second.
+    /// Its value, in the metric's unit a second.
     pub value: f64,
     /// Where it came from.
     pub source: LimitSource,
@@ -141,7 +197,7 @@ pub struct Evidence {
     pub metric: Metric,
     /// Length of the window in milliseconds.
     pub window_milliseconds: u64,
-    /// What was seen, packets or bits a second.
+    /// What was seen, in the metric's unit a second.
     pub value: f64,
     /// What it was compared with.
     pub limit: f64,

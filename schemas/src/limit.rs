@@ -1,33 +1,64 @@
 //! Limits on a target's rate, and the windows that they are held over.
 
-use serde::{Deserialize, Serialize};
-
+use crate::counter::Volume;
+use crate::incident::Metric;
 use crate::net::{Prefix, PrefixTable};
 
 /// The lengths of the windows of reconstructed time, in milliseconds, ascending.
 pub const WINDOW_MILLISECONDS: [u64; 4] = [100, 1_000, 5_000, 30_000];
 
-/// Rates that one target may have; either one alone is enough to be over it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limit {
-    /// Packets a second, sampling undone.
-    pub packets_per_second: f64,
-    /// Bits a second of IP octets, sampling undone.
-    pub bits_per_second: f64,
-}
+/// The rates that one target may have, one for each [`Metric`]; any one alone is enough to be over it. Infinite: no limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit([f64; Metric::COUNT]);
 
 impl Limit {
-    /// The limit times `factor`, in both rates.
+    /// No limit in any metric.
+    pub const NONE: Self = Self([f64::INFINITY; Metric::COUNT]);
+
+    /// A limit on packets and bits a second of all traffic.
     #[must_use]
-    pub fn scaled(&self, factor: f64) -> Self {
-        Self { packets_per_second: self.packets_per_second * factor, bits_per_second: self.bits_per_second * factor }
+    pub const fn of(packets_per_second: f64, bits_per_second: f64) -> Self {
+        Self::NONE.with(Metric::PacketsPerSecond, packets_per_second).with(Metric::BitsPerSecond, bits_per_second)
     }
 
-    /// How often the limit goes into a rate: 1 at the limit, by whichever of the two is nearer to it.
+    /// The limit with another value of one metric, in its unit a second.
     #[must_use]
-    pub fn ratio(&self, packets_per_second: f64, bits_per_second: f64) -> f64 {
-        (packets_per_second / self.packets_per_second).max(bits_per_second / self.bits_per_second)
+    #[expect(clippy::indexing_slicing, reason = "there is a value for each metric")]
+    pub const fn with(mut self, metric: Metric, value: f64) -> Self {
+        self.0[metric.index()] = value;
+        self
+    }
+
+    /// The value of one metric, in its unit a second; infinite if it is off.
+    #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "there is a value for each metric")]
+    pub const fn get(&self, metric: Metric) -> f64 {
+        self.0[metric.index()]
+    }
+
+    /// The metrics that are limited.
+    pub fn limited(&self) -> impl Iterator<Item = Metric> {
+        Metric::ALL.iter().copied().filter(|metric| self.get(*metric).is_finite())
+    }
+
+    /// The limit times `factor`, in every metric.
+    #[must_use]
+    pub fn scaled(&self, factor: f64) -> Self {
+        Self(self.0.map(|value| value * factor))
+    }
+
+    /// Of every metric the lower of two.
+    #[must_use]
+    pub fn lower(&self, other: &Self) -> Self {
+        let mut lower = *self;
+        lower.0.iter_mut().zip(other.0).for_each(|(own, other)| *own = own.min(other));
+        lower
+    }
+
+    /// How often the limit goes into the mean of `volume` over `seconds`: 1 at the limit, by the metric that is nearest to it.
+    #[must_use]
+    pub fn ratio(&self, volume: &Volume, seconds: f64) -> f64 {
+        self.limited().map(|metric| volume.rate(metric, seconds) / self.get(metric)).fold(0.0, f64::max)
     }
 }
 
@@ -86,7 +117,7 @@ impl Limits {
 impl Default for Limits {
     /// 100,000 packets/s and 1 Gbit/s a host.
     fn default() -> Self {
-        Self::of_hosts(Limit { packets_per_second: 100_000.0, bits_per_second: 1e9 })
+        Self::of_hosts(Limit::of(100_000.0, 1e9))
     }
 }
 
@@ -96,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_longest_override_that_covers_the_target_holds() {
-        let limit = |packets_per_second| Limit { packets_per_second, bits_per_second: 1e9 };
+        let limit = |packets_per_second| Limit::of(packets_per_second, 1e9);
         let overrides = PrefixTable::new(
             ["203.0.113.0/24", "203.0.113.7", "203.0.113.0"]
                 .into_iter()
@@ -105,7 +136,7 @@ mod tests {
                 .collect(),
         );
         let limits = Limits { overrides, ..Limits::default() };
-        let of = |text: &str| limits.of(text.parse().unwrap()).packets_per_second;
+        let of = |text: &str| limits.of(text.parse().unwrap()).get(Metric::PacketsPerSecond);
         assert_eq!((of("203.0.113.7"), of("203.0.113.8"), of("203.0.113.0/24")), (7.0, 5.0, 5.0));
         assert_eq!(of("203.0.113.0/25"), 50.0);
         // Nothing covers these: a host, a folded IPv6 host, and prefixes with ten times the limit.
@@ -116,6 +147,24 @@ mod tests {
     #[test]
     fn a_rate_is_measured_by_the_limit_that_it_is_nearer_to() {
         // 50,000 of 100,000 packets/s, and 0.8 of 1 Gbit/s.
-        assert!((Limits::default().host.ratio(50_000.0, 8e8) - 0.8).abs() < 1e-12);
+        let volume = Volume { packets: 50_000.0, octets: 1e8, syn_packets: 9_000.0, ..Volume::default() };
+        let limit = Limits::default().host;
+        assert!((limit.ratio(&volume, 1.0) - 0.8).abs() < 1e-12);
+        // 9,000 of 10,000 SYN packets/s.
+        assert!((limit.with(Metric::SynPacketsPerSecond, 10_000.0).ratio(&volume, 1.0) - 0.9).abs() < 1e-12);
+    }
+
+    #[test]
+    fn every_metric_has_its_place_and_its_own_count() {
+        let volume = Volume::from_array(std::array::from_fn(|index| (index + 100) as f64));
+        let mut counts: Vec<u64> = Vec::new();
+        for (index, metric) in Metric::ALL.iter().enumerate() {
+            assert_eq!(metric.index(), index);
+            assert_eq!(Limit::NONE.with(*metric, 5.0).limited().collect::<Vec<_>>(), [*metric]);
+            counts.push(volume.count(*metric).to_bits());
+        }
+        counts.sort_unstable();
+        counts.dedup();
+        assert_eq!(counts.len(), Metric::COUNT);
     }
 }

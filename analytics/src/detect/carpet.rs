@@ -1,7 +1,6 @@
 //! Host or prefix: whether the traffic of a prefix that is over its limit is that of few hosts, or spread over all of it (carpet bombing).
 
 use schemas::counter::{Target, Volume};
-use schemas::incident::Metric;
 
 use super::limit::Limits;
 use super::window::Crossing;
@@ -10,11 +9,7 @@ use crate::merge::{Merger, SLOTS_PER_SECOND};
 /// The mean of `volume` over a crossing's window, in the crossing's metric.
 #[must_use]
 pub fn mean(volume: &Volume, crossing: &Crossing) -> f64 {
-    let seconds = crossing.slots as f64 / SLOTS_PER_SECOND as f64;
-    match crossing.metric {
-        Metric::PacketsPerSecond => volume.packets / seconds,
-        Metric::BitsPerSecond => volume.octets * 8.0 / seconds,
-    }
+    volume.rate(crossing.metric, crossing.slots as f64 / SLOTS_PER_SECOND as f64)
 }
 
 /// What of a prefix's mean no host within explains.
@@ -27,10 +22,7 @@ pub fn unexplained(prefix: Target, crossing: &Crossing, merger: &Merger, limits:
     for (host, track) in merger.within(prefix).filter(|(host, _)| Limits::is_host(host.prefix)) {
         let mean = mean(&track.ring.sum(crossing.first(), crossing.last), crossing);
         let limit = limits.of(*host);
-        let single = match crossing.metric {
-            Metric::PacketsPerSecond => limit.packets_per_second,
-            Metric::BitsPerSecond => limit.bits_per_second,
-        };
+        let single = limit.get(crossing.metric);
         // A limit that the whole prefix has is no reason to judge one host apart.
         let is_own = limits.is_own(*host) && limit != limits.of(Target { prefix: prefix.prefix, ..*host });
         if is_own || mean * 2.0 >= crossing.value {

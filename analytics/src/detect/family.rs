@@ -2,7 +2,7 @@
 
 use schemas::amplification;
 use schemas::counter::{Detail, Volume};
-use schemas::incident::{Family, Metric};
+use schemas::incident::{Family, Metric, Unit};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -82,7 +82,7 @@ fn mix(volume: &Volume, metric: Metric) -> Mix {
     let icmp = part(volume.icmp_packets, packets);
     // The counters have no octets of ICMP: its packets stand for them.
     let (tcp, udp, amplification) = match metric {
-        Metric::BitsPerSecond if volume.octets > 0.0 => (
+        metric if metric.unit() == Unit::Bits && volume.octets > 0.0 => (
             part(volume.tcp_octets, volume.octets),
             part(volume.udp_octets, volume.octets),
             part(volume.amplification_octets, volume.octets),
@@ -113,7 +113,7 @@ fn vectors(mix: &Mix, detail: Option<&Detail>, metric: Metric) -> Vec<(String, f
 /// The amplifiers among the source ports, each with its part of UDP.
 fn amplifiers(detail: Option<&Detail>, metric: Metric) -> Vec<(&'static str, f64)> {
     let Some(detail) = detail else { return Vec::new() };
-    let weight = |packets: u64, octets: u64| if metric == Metric::BitsPerSecond { octets as f64 } else { packets as f64 };
+    let weight = |packets: u64, octets: u64| if metric.unit() == Unit::Bits { octets as f64 } else { packets as f64 };
     let udp: f64 = protocol_weight(detail, UDP, &weight);
     if udp <= 0.0 {
         return Vec::new();
@@ -129,7 +129,7 @@ fn amplifiers(detail: Option<&Detail>, metric: Metric) -> Vec<(&'static str, f64
 /// Part of a protocol that comes from `port`.
 fn from_port(detail: Option<&Detail>, protocol: u8, port: u16, metric: Metric) -> f64 {
     let Some(detail) = detail else { return 0.0 };
-    let weight = |packets: u64, octets: u64| if metric == Metric::BitsPerSecond { octets as f64 } else { packets as f64 };
+    let weight = |packets: u64, octets: u64| if metric.unit() == Unit::Bits { octets as f64 } else { packets as f64 };
     let whole = protocol_weight(detail, protocol, &weight);
     let own = detail.source_ports.iter().find(|(source, ..)| *source == (protocol, port));
     own.filter(|_| whole > 0.0).map_or(0.0, |(_, packets, octets)| (weight(*packets, *octets) / whole).min(1.0))

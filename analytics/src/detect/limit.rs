@@ -1,21 +1,57 @@
 //! Which limit holds for a target: the configuration's, and those that are set at run time over them.
 
 use schemas::counter::{Direction, Target};
-use schemas::incident::LimitSource;
+use schemas::incident::{LimitSource, Metric};
 use schemas::limit;
 use schemas::net::{Prefix, PrefixTable};
 
 use crate::config::{Override, Rates, Threshold};
 
-/// The limits of one target; infinite where a metric is off.
+/// The limits of one target, and where each came from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limit {
-    /// Packets a second.
-    pub packets_per_second: f64,
-    /// Bits a second.
-    pub bits_per_second: f64,
-    /// Where the limits came from.
-    pub source: LimitSource,
+    rates: limit::Limit,
+    sources: [LimitSource; Metric::COUNT],
+}
+
+impl Limit {
+    /// Limits that all came from one place.
+    #[must_use]
+    pub fn new(rates: limit::Limit, source: LimitSource) -> Self {
+        Self { rates, sources: [source; Metric::COUNT] }
+    }
+
+    /// The value of one metric, in its unit a second; infinite if it is off.
+    #[must_use]
+    pub fn get(&self, metric: Metric) -> f64 {
+        self.rates.get(metric)
+    }
+
+    /// Where the limit of a metric came from.
+    #[must_use]
+    pub fn source(&self, metric: Metric) -> LimitSource {
+        self.sources.get(metric.index()).copied().unwrap_or(LimitSource::Static)
+    }
+
+    /// The metrics that are limited.
+    pub fn limited(&self) -> impl Iterator<Item = Metric> {
+        self.rates.limited()
+    }
+
+    /// The limit with what was learned of one metric, where that is more: what is off stays off, and what is set for this target by name
+    /// stays as it is.
+    #[must_use]
+    pub fn raised(mut self, metric: Metric, learned: f64) -> Self {
+        let value = self.get(metric);
+        if value.is_finite()
+            && learned > value
+            && let Some(source) = self.sources.get_mut(metric.index()).filter(|source| **source != LimitSource::Host)
+        {
+            *source = LimitSource::Baseline;
+            self.rates = self.rates.with(metric, learned);
+        }
+        self
+    }
 }
 
 /// Every limit that is set, for both directions.
@@ -35,10 +71,10 @@ impl Limits {
             let host = limit_of(base);
             let multiple = host.scaled(threshold.prefix_multiple);
             let named = threshold.prefix.unwrap_or_default();
-            let prefix = limit::Limit {
-                packets_per_second: named.packets_per_second.map_or(multiple.packets_per_second, rate),
-                bits_per_second: named.bits_per_second.map_or(multiple.bits_per_second, rate),
-            };
+            let prefix = limit::Limit::of(
+                named.packets_per_second.map_or(multiple.get(Metric::PacketsPerSecond), rate),
+                named.bits_per_second.map_or(multiple.get(Metric::BitsPerSecond), rate),
+            );
             let own = threshold.hosts.iter().chain(runtime);
             let overrides = PrefixTable::new(own.map(|own| (own.target, limit_of(over(rates(own), base)))).collect());
             limit::Limits { host, prefix, multiples: threshold.window_multiples, overrides }
@@ -65,15 +101,11 @@ impl Limits {
     /// The limits by which the counters tell suspects: of each direction the lower one.
     #[must_use]
     pub fn for_counters(&self) -> limit::Limits {
-        let lower = |one: limit::Limit, other: limit::Limit| limit::Limit {
-            packets_per_second: one.packets_per_second.min(other.packets_per_second),
-            bits_per_second: one.bits_per_second.min(other.bits_per_second),
-        };
         let overrides =
-            PrefixTable::new(self.incoming.overrides.iter().map(|(prefix, own)| (*prefix, lower(*own, self.outgoing.host))).collect());
+            PrefixTable::new(self.incoming.overrides.iter().map(|(prefix, own)| (*prefix, own.lower(&self.outgoing.host))).collect());
         limit::Limits {
-            host: lower(self.incoming.host, self.outgoing.host),
-            prefix: lower(self.incoming.prefix, self.outgoing.prefix),
+            host: self.incoming.host.lower(&self.outgoing.host),
+            prefix: self.incoming.prefix.lower(&self.outgoing.prefix),
             // A window that is off makes nobody a suspect.
             multiples: self.multiples().map(|multiple| if multiple > 0.0 { multiple } else { f64::INFINITY }),
             overrides,
@@ -90,9 +122,8 @@ impl Limits {
     #[must_use]
     pub fn of(&self, target: Target) -> Limit {
         let limits = if target.direction == Direction::Incoming { &self.incoming } else { &self.outgoing };
-        let limit::Limit { packets_per_second, bits_per_second } = limits.of(target.prefix);
         let source = if self.is_own(target) { LimitSource::Host } else { LimitSource::Static };
-        Limit { packets_per_second, bits_per_second, source }
+        Limit::new(limits.of(target.prefix), source)
     }
 
     /// Whether a target is judged by a limit of its own, so that a host's traffic says nothing about its prefix.
@@ -115,10 +146,7 @@ fn over(own: Rates, base: Rates) -> Rates {
 }
 
 fn limit_of(rates: Rates) -> limit::Limit {
-    limit::Limit {
-        packets_per_second: rate(rates.packets_per_second.unwrap_or(0)),
-        bits_per_second: rate(rates.bits_per_second.unwrap_or(0)),
-    }
+    limit::Limit::of(rate(rates.packets_per_second.unwrap_or(0)), rate(rates.bits_per_second.unwrap_or(0)))
 }
 
 fn rate(value: u64) -> f64 {
@@ -128,6 +156,9 @@ fn rate(value: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PPS: Metric = Metric::PacketsPerSecond;
+    const BPS: Metric = Metric::BitsPerSecond;
 
     fn target(text: &str) -> Target {
         Target { prefix: text.parse().unwrap(), direction: Direction::Incoming }
@@ -141,38 +172,50 @@ mod tests {
     fn the_longest_override_wins_and_run_time_wins_over_the_file() {
         let threshold = Threshold { hosts: vec![own("203.0.113.0/24", 7), own("203.0.113.9", 8)], ..Threshold::default() };
         let limits = Limits::new(threshold, &[]);
-        assert_eq!(limits.of(target("198.51.100.1")).packets_per_second, 100_000.0);
-        assert_eq!(limits.of(target("203.0.113.1")).packets_per_second, 7.0);
-        assert_eq!(limits.of(target("203.0.113.1")).bits_per_second, 1e9);
-        assert_eq!(limits.of(target("203.0.113.9")).source, LimitSource::Host);
+        assert_eq!(limits.of(target("198.51.100.1")).get(PPS), 100_000.0);
+        assert_eq!(limits.of(target("203.0.113.1")).get(PPS), 7.0);
+        assert_eq!(limits.of(target("203.0.113.1")).get(BPS), 1e9);
+        assert_eq!(limits.of(target("203.0.113.9")).source(PPS), LimitSource::Host);
         let limits = limits.with_runtime(&[own("203.0.113.0/24", 70)]);
-        assert_eq!(limits.of(target("203.0.113.1")).packets_per_second, 70.0);
-        assert_eq!(limits.of(target("203.0.113.9")).packets_per_second, 8.0);
+        assert_eq!(limits.of(target("203.0.113.1")).get(PPS), 70.0);
+        assert_eq!(limits.of(target("203.0.113.9")).get(PPS), 8.0);
     }
 
     #[test]
     fn a_prefix_has_ten_times_the_limit_of_a_host_unless_it_is_named() {
         let named = Rates { packets_per_second: Some(5), bits_per_second: None };
-        assert_eq!(Limits::new(Threshold::default(), &[]).of(target("203.0.113.0/24")).packets_per_second, 1_000_000.0);
+        assert_eq!(Limits::new(Threshold::default(), &[]).of(target("203.0.113.0/24")).get(PPS), 1_000_000.0);
         let limits = Limits::new(Threshold { prefix: Some(named), ..Threshold::default() }, &[]);
-        assert_eq!(limits.of(target("2001:db8::/48")).packets_per_second, 5.0);
-        assert_eq!(limits.of(target("2001:db8::/48")).bits_per_second, 1e10);
+        assert_eq!(limits.of(target("2001:db8::/48")).get(PPS), 5.0);
+        assert_eq!(limits.of(target("2001:db8::/48")).get(BPS), 1e10);
         // A /64 stands for the hosts that were folded into it.
-        assert_eq!(limits.of(target("2001:db8::/64")).packets_per_second, 100_000.0);
+        assert_eq!(limits.of(target("2001:db8::/64")).get(PPS), 100_000.0);
     }
 
     #[test]
     fn a_limit_of_zero_is_none() {
         let limits = Limits::new(Threshold { packets_per_second: 0, ..Threshold::default() }, &[]);
-        assert_eq!(limits.of(target("203.0.113.1")).packets_per_second, f64::INFINITY);
+        assert_eq!(limits.of(target("203.0.113.1")).get(PPS), f64::INFINITY);
     }
 
     #[test]
     fn counters_suspect_by_the_lower_limit_of_the_two_directions() {
         let outgoing = Some(Rates { packets_per_second: Some(5_000), bits_per_second: None });
         let limits = Limits::new(Threshold { outgoing, ..Threshold::default() }, &[]);
-        assert_eq!(limits.for_counters().host.packets_per_second, 5_000.0);
-        assert_eq!(limits.of(target("203.0.113.1")).packets_per_second, 100_000.0);
-        assert_eq!(limits.of(Target { direction: Direction::Outgoing, ..target("203.0.113.1") }).packets_per_second, 5_000.0);
+        assert_eq!(limits.for_counters().host.get(PPS), 5_000.0);
+        assert_eq!(limits.of(target("203.0.113.1")).get(PPS), 100_000.0);
+        assert_eq!(limits.of(Target { direction: Direction::Outgoing, ..target("203.0.113.1") }).get(PPS), 5_000.0);
+    }
+
+    #[test]
+    fn what_is_learned_raises_a_limit_that_nobody_set_for_the_target_and_never_lowers_one() {
+        let raised = |source, learned| {
+            let limit = Limit::new(limit::Limit::NONE.with(PPS, 100.0), source).raised(PPS, learned).raised(BPS, learned);
+            assert_eq!(limit.get(BPS), f64::INFINITY, "off");
+            (limit.get(PPS), limit.source(PPS))
+        };
+        assert_eq!(raised(LimitSource::Static, 150.0), (150.0, LimitSource::Baseline));
+        assert_eq!(raised(LimitSource::Static, 50.0), (100.0, LimitSource::Static));
+        assert_eq!(raised(LimitSource::Host, 150.0), (100.0, LimitSource::Host));
     }
 }

@@ -1,6 +1,6 @@
 //! Means over windows of 0.1, 1, 5 and 30 s against a limit, wherever slots have changed in the last two minutes.
 
-use schemas::incident::Metric;
+use schemas::incident::{Metric, Unit};
 
 use super::limit::Limit;
 use crate::config;
@@ -20,13 +20,13 @@ pub struct Crossing {
     pub slots: u64,
     /// Its last slot.
     pub last: u64,
-    /// The mean, packets or bits a second.
+    /// The mean, in the metric's unit a second.
     pub value: f64,
     /// The limit of this window: the single limit times the window's multiple.
     pub limit: f64,
     /// The single limit.
     pub single: f64,
-    /// Relative standard error of the mean, 1/√samples (Poisson).
+    /// Relative standard error of the mean, 1/√samples (Poisson); 0 for flow records, which are counted as they are exported.
     pub error: f64,
 }
 
@@ -51,12 +51,14 @@ pub struct Scan {
     pub crossings: Vec<Crossing>,
     /// First slot of the first of the shortest windows over their limit, without the quiet that it begins with.
     pub first: Option<u64>,
-    /// Last slot of the last second whose mean is still over the limit times `end_ratio`.
+    /// Last slot of the last second of which a mean is still over its limit times `end_ratio`.
     pub last_warm: Option<u64>,
     /// Largest packets a second of one second.
     pub peak_packets: f64,
     /// Largest bits a second of one second.
     pub peak_bits: f64,
+    /// How many times over its limit the largest second is, by the metric that is most so.
+    pub peak_ratio: f64,
 }
 
 impl Scan {
@@ -91,12 +93,24 @@ struct Sums {
     samples: f64,
 }
 
+/// A limited metric of a kind of traffic: sums of its count and of its packets before each slot.
+#[derive(Debug)]
+struct Column {
+    metric: Metric,
+    sums: Vec<(f64, f64)>,
+}
+
+/// The means of one window that are limited, with the packets that each is made of.
+type Mean = (Metric, f64, f64);
+
 /// Scans rings; keeps its scratch memory.
 #[derive(Debug, Default)]
 pub struct Scanner {
     /// Sums of all slots before the slot of the same index, from `base` on.
     sums: Vec<Sums>,
     base: u64,
+    /// The metrics besides packets and bits of all traffic: only those that are limited cost anything.
+    columns: Vec<Column>,
 }
 
 impl Scanner {
@@ -109,6 +123,7 @@ impl Scanner {
         let oldest = newest.saturating_sub(RING_SECONDS * SLOTS_PER_SECOND).max(explained + 1).min(newest);
         let (first, last) = (changed.0.clamp(oldest, newest), changed.1.clamp(oldest, newest));
         self.accumulate(ring, first.saturating_sub(300), newest, explained);
+        self.accumulate_kinds(ring, look.limit, newest, explained);
         let mut scan = Scan::default();
         for (slots, multiple) in WINDOW_SLOTS.into_iter().zip(look.multiples) {
             if multiple > 0.0 || slots == SLOTS_PER_SECOND {
@@ -134,57 +149,105 @@ impl Scanner {
         }
     }
 
+    /// The sums of each kind of traffic that is limited, from the base on.
+    fn accumulate_kinds(&mut self, ring: &Ring, limit: &Limit, to: u64, explained: u64) {
+        self.columns.clear();
+        for metric in limit.limited().filter(|metric| !matches!(metric, Metric::PacketsPerSecond | Metric::BitsPerSecond)) {
+            let (mut count, mut packets) = (0.0, 0.0);
+            let slots = (self.base..=to).map(|slot| {
+                if let Some((volume, part)) = ring.slot(slot).filter(|_| slot > explained) {
+                    count += volume.count(metric) * part;
+                    packets += volume.packets_of(metric) * part;
+                }
+                (count, packets)
+            });
+            self.columns.push(Column { metric, sums: std::iter::once((0.0, 0.0)).chain(slots).collect() });
+        }
+    }
+
+    fn index(&self, slot: u64) -> usize {
+        usize::try_from(slot.saturating_sub(self.base)).unwrap_or(usize::MAX)
+    }
+
     /// The sums of all slots before `slot`, since the base.
     fn before(&self, slot: u64) -> Sums {
-        usize::try_from(slot.saturating_sub(self.base)).ok().and_then(|index| self.sums.get(index)).copied().unwrap_or_default()
+        self.sums.get(self.index(slot)).copied().unwrap_or_default()
+    }
+
+    /// The means over the `slots` up to `last`: packets and bits of all traffic first, then each kind that is limited.
+    fn means(&self, last: u64, slots: u64) -> impl Iterator<Item = Mean> {
+        let seconds = slots as f64 / SLOTS_PER_SECOND as f64;
+        let first = (last + 1).saturating_sub(slots);
+        let (to, from) = (self.before(last + 1), self.before(first));
+        let packets = to.packets - from.packets;
+        let all = [
+            (Metric::PacketsPerSecond, packets / seconds, packets),
+            (Metric::BitsPerSecond, (to.octets - from.octets) * 8.0 / seconds, packets),
+        ];
+        let (from, to) = (self.index(first), self.index(last + 1));
+        let kinds = self.columns.iter().map(move |Column { metric, sums }| {
+            let before = |index: usize| sums.get(index).copied().unwrap_or_default();
+            let ((count_to, packets_to), (count_from, packets_from)) = (before(to), before(from));
+            (*metric, (count_to - count_from) / seconds, packets_to - packets_from)
+        });
+        all.into_iter().chain(kinds)
     }
 
     fn scan_windows(&self, ends: std::ops::RangeInclusive<u64>, slots: u64, multiple: f64, look: &Look<'_>, scan: &mut Scan) {
         let Look { limit, rules, .. } = *look;
-        let seconds = slots as f64 / SLOTS_PER_SECOND as f64;
-        let (mut packets, mut bits): (Option<Crossing>, Option<Crossing>) = (None, None);
+        let mut found: Vec<Crossing> = Vec::new();
         for last in ends {
-            let (to, from) = (self.before(last + 1), self.before((last + 1).saturating_sub(slots)));
-            let means = [
-                (Metric::PacketsPerSecond, (to.packets - from.packets) / seconds, limit.packets_per_second),
-                (Metric::BitsPerSecond, (to.octets - from.octets) * 8.0 / seconds, limit.bits_per_second),
-            ];
             if slots == SLOTS_PER_SECOND {
-                let [(_, in_packets, _), (_, in_bits, _)] = means;
-                scan.peak_packets = scan.peak_packets.max(in_packets);
-                scan.peak_bits = scan.peak_bits.max(in_bits);
-                if means.iter().any(|(_, value, single)| *value >= single * rules.end_ratio) {
-                    scan.last_warm = Some(last);
-                }
+                self.see_second(last, look, scan);
             }
             if multiple <= 0.0 {
                 continue;
             }
-            let samples = to.samples - from.samples;
-            let error = sampling_error(samples, to.packets - from.packets);
-            for (metric, value, single) in means {
+            let (to, from) = (self.before(last + 1), self.before((last + 1).saturating_sub(slots)));
+            let (samples, all) = (to.samples - from.samples, to.packets - from.packets);
+            for (metric, value, packets) in self.means(last, slots) {
+                let single = limit.get(metric);
+                if value <= single * multiple {
+                    continue;
+                }
+                // Of a part of the packets there are as many of the samples.
+                let samples = if all > 0.0 { samples * (packets / all).min(1.0) } else { samples };
+                let error = if metric.unit() == Unit::Flows { 0.0 } else { sampling_error(samples, packets) };
                 let crossing = Crossing { metric, slots, last, value, limit: single * multiple, single, error };
-                if is_over(&crossing, samples, to.packets - from.packets, rules) {
+                if is_over(&crossing, samples, packets, rules) {
                     // Short windows come first, and their ends ascend: the first to be found tells the start best.
                     scan.first.get_or_insert_with(|| self.begin(&crossing));
-                    let best = if metric == Metric::PacketsPerSecond { &mut packets } else { &mut bits };
-                    if best.is_none_or(|best| best.value < value) {
-                        *best = Some(crossing);
+                    match found.iter_mut().find(|best| best.metric == metric) {
+                        Some(best) if best.value >= value => {}
+                        Some(best) => *best = crossing,
+                        None => found.push(crossing),
                     }
                 }
             }
         }
-        scan.crossings.extend(packets.into_iter().chain(bits));
+        found.sort_by_key(|crossing| crossing.metric);
+        scan.crossings.append(&mut found);
+    }
+
+    /// Peaks, and whether the target is still warm, by the second that ends with slot `last`.
+    fn see_second(&self, last: u64, look: &Look<'_>, scan: &mut Scan) {
+        for (metric, value, _) in self.means(last, SLOTS_PER_SECOND) {
+            match metric {
+                Metric::PacketsPerSecond => scan.peak_packets = scan.peak_packets.max(value),
+                Metric::BitsPerSecond => scan.peak_bits = scan.peak_bits.max(value),
+                _ => {}
+            }
+            let ratio = value / look.limit.get(metric);
+            scan.peak_ratio = scan.peak_ratio.max(ratio);
+            if ratio >= look.rules.end_ratio {
+                scan.last_warm = Some(last);
+            }
+        }
     }
 
     /// The first slot of a window that carries at least half of its mean.
     fn begin(&self, crossing: &Crossing) -> u64 {
-        let rate = |slot: u64| {
-            let (to, from) = (self.before(slot + 1), self.before(slot));
-            let gained =
-                if crossing.metric == Metric::PacketsPerSecond { to.packets - from.packets } else { (to.octets - from.octets) * 8.0 };
-            gained * SLOTS_PER_SECOND as f64
-        };
+        let rate = |slot: u64| self.means(slot, 1).find(|(metric, ..)| *metric == crossing.metric).map_or(0.0, |(_, value, _)| value);
         (crossing.first()..=crossing.last).find(|slot| rate(*slot) * 2.0 >= crossing.value).unwrap_or(crossing.last)
     }
 }
@@ -222,7 +285,7 @@ mod tests {
     const NOW: u64 = 1_000_000;
 
     fn limit() -> Limit {
-        Limit { packets_per_second: 100_000.0, bits_per_second: 1e9, source: LimitSource::Static }
+        Limit::new(schemas::limit::Limit::of(100_000.0, 1e9), LimitSource::Static)
     }
 
     fn ring(slots: impl IntoIterator<Item = (u64, f64, f64, f64)>) -> Ring {
@@ -256,7 +319,7 @@ mod tests {
     /// 46 packets in 0.1 s are 460 a second, over twice a limit of 200; so are 100.
     #[test]
     fn a_burst_of_a_few_packets_is_no_attack_however_low_the_limit() {
-        let low = Limit { packets_per_second: 200.0, bits_per_second: 1e9, source: LimitSource::Static };
+        let low = Limit::new(schemas::limit::Limit::of(200.0, 1e9), LimitSource::Static);
         let crossings = |packets: f64| {
             let ring = ring([(NOW, packets, 0.0, packets)]);
             let look = Look {
@@ -392,5 +455,31 @@ mod tests {
         let found = scan_with(&flood, (NOW, NOW), 0, [0.0, 0.0, 1.0, 0.0]);
         assert!(found.crossings.iter().all(|crossing| crossing.slots == 50));
         assert!(found.peak_packets > 9e6);
+    }
+
+    /// 1,100 SYN packets in each 0.1 s are 11,000 a second, among 66,000 others; sampled 1 in 100 that are 110 samples of them a second,
+    /// ± 9.5 %, and 550 in five.
+    #[test]
+    fn a_kind_of_traffic_is_held_to_its_own_limit_by_its_own_samples() {
+        let syn = Metric::SynPacketsPerSecond;
+        let limit = Limit::new(schemas::limit::Limit::of(100_000.0, 1e9).with(syn, 9_000.0), LimitSource::Static);
+        let found = |interval: f64| {
+            let mut ring = Ring::default();
+            for slot in NOW - 49..=NOW {
+                let volume = Volume { packets: 7_700.0, syn_packets: 1_100.0, samples: 7_700.0 / interval, ..Volume::default() };
+                ring.add(slot, &volume, Timestamp(NOW * 100));
+            }
+            let (changed, rules) = ((NOW - 49, NOW), config::Incident::default());
+            let look = Look { ring: &ring, changed, explained: 0, limit: &limit, multiples: MULTIPLES, rules: &rules };
+            Scanner::default().scan(&look)
+        };
+        let whole = found(1.0);
+        assert!(whole.crossings.iter().all(|crossing| crossing.metric == syn));
+        assert_eq!(whole.crossings.iter().map(|crossing| crossing.slots).collect::<Vec<_>>(), [10, 50]);
+        assert_eq!((whole.first, whole.last_warm), (Some(NOW - 49), Some(NOW)));
+        assert!((whole.peak_ratio - 11.0 / 9.0).abs() < 1e-9, "{}", whole.peak_ratio);
+        let sampled = found(100.0);
+        assert_eq!(sampled.crossings.iter().map(|crossing| crossing.slots).collect::<Vec<_>>(), [50]);
+        assert!((sampled.crossings[0].error - (0.99_f64 / 550.0).sqrt()).abs() < 1e-9, "{:?}", sampled.crossings);
     }
 }

@@ -1,7 +1,7 @@
 //! An incident in plain sentences, made from its evidence.
 
 use schemas::counter::Direction;
-use schemas::incident::{Incident, IncidentStatus, Metric};
+use schemas::incident::{Incident, IncidentStatus, Metric, Unit};
 
 /// Two to five sentences; `ratio` is the largest ratio of traffic to limit.
 #[must_use]
@@ -34,11 +34,15 @@ fn opening(incident: &Incident, ratio: f64) -> String {
     let limit = rate(incident.threshold.metric, incident.threshold.value);
     let over = format!("{ratio:.1} times the limit of {limit}");
     let in_second = match incident.threshold.metric {
-        Metric::PacketsPerSecond => incident.peak_pps,
-        Metric::BitsPerSecond => incident.peak_bps,
+        Metric::PacketsPerSecond => incident.peak_pps as f64,
+        Metric::BitsPerSecond => incident.peak_bps as f64,
+        metric => {
+            let seconds = incident.evidence.iter().filter(|evidence| evidence.metric == metric && evidence.window_milliseconds == 1_000);
+            seconds.map(|evidence| evidence.value).fold(0.0, f64::max)
+        }
     };
     // In its first tenths, an attack has no whole second to be told of.
-    let size = if in_second as f64 > incident.threshold.value {
+    let size = if in_second > incident.threshold.value {
         let (packets, bits) = (incident.peak_pps as f64, incident.peak_bps as f64);
         format!("{} and {} in its largest second, {over}", rate(Metric::PacketsPerSecond, packets), rate(Metric::BitsPerSecond, bits))
     } else {
@@ -65,15 +69,15 @@ fn makeup(incident: &Incident) -> Option<String> {
 /// A rate as people say it: `300,000 packets/s`, `2.4 Gbit/s`.
 #[must_use]
 pub fn rate(metric: Metric, value: f64) -> String {
-    if metric == Metric::BitsPerSecond {
+    if metric.unit() == Unit::Bits {
         let units = [(1e12, "Tbit/s"), (1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s")];
         let unit = units.into_iter().find(|(scale, _)| value >= *scale);
         return unit
             .map_or_else(|| format!("{value:.0} bit/s"), |(scale, name)| format!("{} {name}", (value / scale * 100.0).round() / 100.0));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates, which is what is wanted")]
-    let packets = value.round() as u64;
-    format!("{} packets/s", grouped(packets))
+    let count = value.round() as u64;
+    if metric.unit() == Unit::Flows { format!("{} flows/s", grouped(count)) } else { format!("{} packets/s", grouped(count)) }
 }
 
 fn grouped(number: u64) -> String {

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use schemas::limit::{Limit, Limits};
+use schemas::incident::Metric;
+use schemas::limit::Limits;
 use schemas::net::Prefix;
 
 use super::bound::{SUSPICION, SUSPICION_SHARE};
@@ -38,7 +39,8 @@ impl Scales {
     /// The number of the limit that holds for a host or prefix.
     #[expect(clippy::cast_possible_truncation, reason = "single precision is enough for a bound that is rounded up")]
     pub(super) fn number(&mut self, prefix: Prefix) -> u16 {
-        let Limit { packets_per_second, bits_per_second } = self.limits.of(prefix);
+        let limit = self.limits.of(prefix);
+        let [packets_per_second, bits_per_second] = [Metric::PacketsPerSecond, Metric::BitsPerSecond].map(|metric| limit.get(metric));
         let bits = [packets_per_second.to_bits(), bits_per_second.to_bits()];
         if let Some(&number) = self.numbers.get(&bits) {
             return number;

@@ -216,7 +216,7 @@ fn outgoing(text: &str) -> Target {
 
 /// So low that whatever comes makes a suspect.
 fn low() -> Limits {
-    Limits::of_hosts(Limit { packets_per_second: 10.0, bits_per_second: 1e4 })
+    Limits::of_hosts(Limit::of(10.0, 1e4))
 }
 
 fn near(left: f64, right: f64) -> bool {

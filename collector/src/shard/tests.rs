@@ -8,7 +8,7 @@ use super::*;
 use crate::receive;
 
 pub(crate) fn limits() -> Limits {
-    Limits::of_hosts(Limit { packets_per_second: 100_000.0, bits_per_second: 1e9 })
+    Limits::of_hosts(Limit::of(100_000.0, 1e9))
 }
 
 /// A version 5 datagram of one record: 10 packets of 1,000 octets from 192.0.2.1 to 203.0.113.9, at the moment of its header.

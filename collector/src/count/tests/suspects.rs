@@ -57,7 +57,7 @@ fn a_carpet_that_no_host_limit_sees_makes_a_suspect_of_the_prefix() {
 
 #[test]
 fn a_prefix_with_its_own_limit_is_held_to_that() {
-    let overrides = PrefixTable::new(vec![(prefix("203.0.113.7"), Limit { packets_per_second: 1e9, bits_per_second: 1e15 })]);
+    let overrides = PrefixTable::new(vec![(prefix("203.0.113.7"), Limit::of(1e9, 1e15))]);
     let mut bench = Bench::new(&Config::default(), Limits { overrides, ..Limits::default() });
     let flood = Row { packets: 20_000, octets: 2_000_000, ..row() };
     bench.count(&[flood.clone(), Row { destination: address("203.0.113.8"), ..flood }]);
@@ -70,7 +70,7 @@ fn a_limit_that_is_lowered_holds_from_then_on_for_hosts_that_are_known() {
     // 1,000 packets are a hundredth of the default limit, and more than a quarter of 2,000.
     bench.count(&[row()]);
     assert!(bench.run(100).slots.is_empty());
-    bench.counter.set_limits(Limits::of_hosts(Limit { packets_per_second: 2_000.0, bits_per_second: 1e9 }));
+    bench.counter.set_limits(Limits::of_hosts(Limit::of(2_000.0, 1e9)));
     bench.count(&[Row { start: bench.now, end: bench.now, ..row() }]);
     assert!(bench.run(100).slots.contains_key(&incoming("203.0.113.7")));
 }
