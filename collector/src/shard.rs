@@ -27,6 +27,7 @@ use crate::receive::packet::{self, Frame, OBSERVER};
 use crate::receive::ring::Ring;
 use crate::receive::{Burst, Sources, Taken};
 use crate::store::handover::Handover;
+use crate::store::room::Rates;
 
 /// Rows that are decoded before they are counted: few enough to be still in the cache.
 const ROWS_COUNTED_AT: usize = 8_192;
@@ -150,6 +151,7 @@ impl Pipe {
         (self.slot_ends, self.second_ends) = (ends(SLOT_MILLISECONDS), ends(1_000));
         self.settle(now);
         if let Some(store) = &mut self.store {
+            store.settle_rates(now, &mut self.decoder, &mut self.exporters);
             store.tick(now);
         }
         Some(self.snapshot(now, closes_second))
@@ -160,7 +162,7 @@ impl Pipe {
         self.settle(now);
         self.decoder.finish(&mut self.exporters);
         if let Some(store) = &mut self.store {
-            store.send();
+            store.finish(now, &mut self.decoder, &mut self.exporters);
         }
         self.snapshot(now, true)
     }
@@ -196,6 +198,16 @@ impl Pipe {
     #[must_use]
     pub fn slot_ends(&self) -> Timestamp {
         self.slot_ends
+    }
+}
+
+impl Rates for Decoder {
+    fn generation(&mut self) -> u64 {
+        self.rates_generation()
+    }
+
+    fn learn(&mut self, batch: &mut FlowBatch, segment: usize) -> bool {
+        self.learn_rates(batch, segment)
     }
 }
 

@@ -16,6 +16,7 @@ pub mod once;
 pub mod queue;
 pub mod recovered;
 pub mod retain;
+pub mod room;
 pub mod schema;
 pub mod spool;
 pub mod statement;

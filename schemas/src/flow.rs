@@ -119,16 +119,22 @@ macro_rules! columns {
             ///
             /// If there is no room for them: [`FlowBatch::remaining`] was not asked.
             pub fn append(&mut self, other: &FlowBatch) {
-                assert!(other.rows <= self.remaining(), "a batch never holds more than its capacity");
-                let (from, to) = (self.rows, self.rows + other.rows);
+                let from = self.rows;
+                self.append_rows(other, 0..other.rows);
+                self.append_community_values(from..self.rows, &other.community_values);
+                self.segments.extend(other.segments.iter().map(|segment| Segment { first: from + segment.first, ..*segment }));
+            }
+
+            /// Copies columns and labels of rows of another batch behind the last row; not their segments, and of lists only their numbers.
+            fn append_rows(&mut self, other: &FlowBatch, of: Range<usize>) {
+                assert!(of.len() <= self.remaining(), "a batch never holds more than its capacity");
+                let (from, to) = (self.rows, self.rows + of.len());
                 $(if other.written.has(Column::$variant)
-                    && let (Some(into), Some(rows)) = (self.$name.get_mut(from..to), other.$name.get(..other.rows))
+                    && let (Some(into), Some(rows)) = (self.$name.get_mut(from..to), other.$name.get(of.clone()))
                 {
                     into.copy_from_slice(rows);
                 })*
-                self.append_community_values(from..to, &other.community_values);
-                self.labels.append(from, &other.labels, other.rows);
-                self.segments.extend(other.segments.iter().map(|segment| Segment { first: from + segment.first, ..*segment }));
+                self.labels.append(from, &other.labels, of);
                 self.written = self.written.union(other.written);
                 self.rows = to;
             }
@@ -380,6 +386,36 @@ impl FlowBatch {
         range.and_then(|(first, length)| self.community_values.get(first..first.checked_add(length)?)).unwrap_or_default()
     }
 
+    /// Takes over some segments of another batch, with their rows and labels.
+    ///
+    /// # Panics
+    ///
+    /// If there is no room for them: [`FlowBatch::remaining`] was not asked.
+    pub fn append_segments(&mut self, other: &FlowBatch, segments: Range<usize>) {
+        let taken = other.segments.get(segments).unwrap_or_default();
+        let (Some(first), Some(last)) = (taken.first(), taken.last()) else { return };
+        let (from, of) = (self.rows, first.first..last.first + last.rows);
+        self.append_rows(other, of.clone());
+        if other.written.has(Column::Communities) {
+            for row in from..self.rows {
+                let list = self.communities.get(row).copied().unwrap_or(0);
+                if list != 0 {
+                    let own = self.push_communities(other.community_list(list).iter().copied());
+                    self.communities.iter_mut().skip(row).take(1).for_each(|list| *list = own);
+                }
+            }
+        }
+        self.segments.extend(taken.iter().map(|segment| Segment { first: from + segment.first - of.start, ..*segment }));
+    }
+
+    /// Says where the sampling intervals of a segment were learned, which the caller has written behind its commit.
+    pub fn learn_sampling(&mut self, segment: usize, source: SamplingSource) {
+        let Some(segment) = self.segments.get_mut(segment) else { return };
+        segment.origin.sampling_source = source;
+        segment.origin.present = segment.origin.present.with(Column::SamplingInterval);
+        self.written = self.written.with(Column::SamplingInterval);
+    }
+
     /// Takes over the lists of rows that were appended.
     fn append_community_values(&mut self, rows: Range<usize>, values: &[u32]) {
         if values.is_empty() {
@@ -408,59 +444,4 @@ impl FlowBatch {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    fn origin(present: ColumnSet) -> Origin {
-        Origin {
-            exporter: Address::from_v4(1),
-            source_port: 1,
-            version: Version::Ipfix,
-            observation_domain_id: 0,
-            template_id: 256,
-            arrival_milliseconds: 0,
-            export_milliseconds: 0,
-            clock_offset_milliseconds: 0,
-            time_resolution_milliseconds: 1,
-            sampling_source: SamplingSource::Unknown,
-            present,
-            derived: ColumnSet::default(),
-        }
-    }
-
-    #[test]
-    fn a_cleared_batch_shows_nothing_of_its_last_rows() {
-        let mut batch = FlowBatch::with_capacity(8);
-        batch.source_port[0] = 53;
-        batch.vlan_id[1] = 7;
-        batch.commit(2, origin(ColumnSet::of(&[Column::SourcePort, Column::VlanId])));
-        assert_eq!((batch.rows(), batch.remaining(), batch.segments().len()), (2, 6, 1));
-        batch.clear();
-        assert_eq!((batch.rows(), batch.source_port[0], batch.vlan_id[1]), (0, 0, 0));
-    }
-
-    #[test]
-    fn appended_rows_keep_their_values_segments_and_labels() {
-        let (mut sum, mut part) = (FlowBatch::with_capacity(8), FlowBatch::with_capacity(4));
-        for port in [53, 123] {
-            part.source_port[0] = port;
-            part.communities[0] = part.push_communities([u32::from(port), 7].into_iter());
-            part.commit(1, origin(ColumnSet::of(&[Column::SourcePort, Column::Communities])));
-            sum.append(&part);
-            part.clear();
-        }
-        part.vlan_id[0] = 7;
-        part.labels.mark_written(&Arc::default());
-        part.labels.is_repeat[0] = 1;
-        part.commit(1, origin(ColumnSet::of(&[Column::VlanId])));
-        sum.append(&part);
-        assert_eq!((&sum.source_port[..3], &sum.vlan_id[..3]), ([53, 123, 0].as_slice(), [0, 0, 7].as_slice()));
-        assert_eq!([0, 1, 2].map(|row| sum.community_list(sum.communities[row])), [&[53, 7][..], &[123, 7], &[]]);
-        assert_eq!(sum.segments().iter().map(|segment| segment.first).collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!(sum.labels.is_repeat[..3], [0, 0, 1]);
-        sum.clear();
-        assert_eq!((sum.labels.is_repeat[2], sum.labels.are_written()), (0, false));
-    }
-}
+mod tests;

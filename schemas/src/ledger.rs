@@ -120,6 +120,12 @@ ledger! {
     records_not_kept,
     /// Records that are not filed under their end: it lies further back than flows stay, or their block had rows of too many hours.
     records_refiled,
+    /// Records whose sampling rate was learned after they had come, before they were stored.
+    records_rate_learned,
+    /// Records that waited for their sampling rate in vain.
+    records_rate_not_learned,
+    /// Records of unknown sampling rate that would have waited for it, if there had been room.
+    records_rate_not_awaited,
     /// Blocks that the engine has acknowledged.
     blocks_stored,
     /// Blocks sent again after a failure, which the engine stores once.

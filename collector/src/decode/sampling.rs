@@ -4,13 +4,15 @@
 //! has told is unknown, and unknown is not 1.
 
 use schemas::counter::SamplingSource;
-use schemas::flow::FlowBatch;
+use schemas::flow::{Column, FlowBatch, Segment};
 use schemas::net::Prefix;
 use serde::{Deserialize, Serialize};
 
+use super::Plane;
 use super::column::slot;
 use super::option::Facts;
 use super::plan::Plan;
+use super::state::Scope;
 
 /// Samplers and interfaces of one observation domain whose rates are remembered.
 const RATES_MAX: usize = 4_096;
@@ -133,6 +135,45 @@ pub(crate) fn apply(
         (_, false) => SamplingSource::Options,
     };
     (unknown, last, source)
+}
+
+impl super::Decoder {
+    /// Which one what is known of rates is by now.
+    pub(crate) fn rates_generation(&mut self) -> u64 {
+        match &mut self.plane {
+            Plane::Inline(_) => self.generation,
+            Plane::Shared(shared) => shared.snapshot().generation,
+        }
+    }
+
+    /// Writes the intervals that are known by now for the rows of a committed segment that have none; whether all have one then.
+    pub(crate) fn learn_rates(&mut self, batch: &mut FlowBatch, index: usize) -> bool {
+        let Some(Segment { first, rows, origin }) = batch.segments().get(index).copied() else {
+            return true;
+        };
+        let scope = Scope { exporter: origin.exporter, version: origin.version, domain: origin.observation_domain_id, port: 0 };
+        let Some(domain) = self.resolve(&scope, origin.source_port).and_then(|domain| self.domains.get(domain)) else {
+            return false;
+        };
+        let rates = &domain.state.rates;
+        let has_selector = origin.present.has(Column::SelectorId);
+        let selectors = slot(&mut batch.selector_id, first, rows).iter();
+        let ingress = slot(&mut batch.ingress_interface, first, rows).iter();
+        let egress = slot(&mut batch.egress_interface, first, rows).iter();
+        let intervals = slot(&mut batch.sampling_interval, first, rows);
+        let (mut learned, mut unknown) = (false, false);
+        for (((interval, selector), ingress), egress) in intervals.iter_mut().zip(selectors).zip(ingress).zip(egress) {
+            if *interval == 0 {
+                *interval = rates.of(has_selector.then_some(*selector), *ingress, *egress).unwrap_or(0);
+                learned |= *interval != 0;
+                unknown |= *interval == 0;
+            }
+        }
+        if learned {
+            batch.learn_sampling(index, SamplingSource::Options);
+        }
+        !unknown
+    }
 }
 
 fn count(rows: usize) -> u64 {

@@ -86,6 +86,43 @@ fn the_allow_list_holds_for_exporters_and_not_for_our_own_interfaces() {
     assert_eq!(snapshot.exporters.iter().map(|report| report.exporter).collect::<Vec<_>>(), [OBSERVER]);
 }
 
+/// An IPFIX message (RFC 7011 §3) of these sets, each an id and what follows its header.
+fn ipfix(sequence: u32, sets: &[(u16, &[u8])]) -> Vec<u8> {
+    let sets: Vec<u8> = sets
+        .iter()
+        .flat_map(|(id, body)| [&id.to_be_bytes()[..], &u16::try_from(body.len() + 4).unwrap().to_be_bytes(), body].concat())
+        .collect();
+    let mut message = vec![0, 10];
+    message.extend(u16::try_from(sets.len() + 16).unwrap().to_be_bytes());
+    [1_000, sequence, 7].iter().for_each(|word: &u32| message.extend(word.to_be_bytes()));
+    message.extend(sets);
+    message
+}
+
+/// Two flows of interface 1 come before the exporter tells that it samples 1 in 100 packets there: they are counted at once, and stored with
+/// the rate when it has come.
+#[test]
+fn a_rate_that_is_told_later_holds_for_flows_that_wait_to_be_stored() {
+    let (mut handovers, intake) = crate::store::handover::handovers(&crate::store::config::Config::default(), 1, ROWS_COUNTED_MAX);
+    let mut pipe = pipe(&Config::default()).stored(handovers.pop());
+    // destinationIPv4Address, packetDeltaCount, ingressInterface; options of an interface (scope) and its samplingInterval.
+    let template = [1, 0, 0, 3, 0, 12, 0, 4, 0, 2, 0, 4, 0, 10, 0, 4];
+    let options = [1, 1, 0, 2, 0, 1, 0, 10, 0, 4, 0, 34, 0, 4];
+    let flow = [203, 0, 113, 9, 0, 0, 0, 5, 0, 0, 0, 1];
+    take(&mut pipe, Timestamp(1_000_000), &ipfix(0, &[(2, &template), (3, &options), (256, &[flow, flow].concat())]));
+    let counted = pipe.tick(Timestamp(1_000_100)).unwrap();
+    assert_eq!(counted.ledger.unwrap().records_counted, 2);
+    pipe.tick(Timestamp(1_001_100));
+    assert!(intake.next(Duration::ZERO).is_err(), "they wait");
+    take(&mut pipe, Timestamp(1_001_200), &ipfix(2, &[(257, &[0, 0, 0, 1, 0, 0, 0, 100]), (256, &flow)]));
+    let snapshot = pipe.finish(Timestamp(1_001_300));
+    let parcels: Vec<_> = std::iter::from_fn(|| intake.next(Duration::ZERO).ok()).collect();
+    let intervals: Vec<u32> = parcels.iter().flat_map(|parcel| parcel.batch.sampling_interval[..parcel.batch.rows()].to_vec()).collect();
+    assert_eq!(intervals, [100; 3]);
+    let store = snapshot.store.unwrap();
+    assert_eq!((store.records_rate_learned, store.records_waiting, store.imbalance(3)), (2, 3, 0));
+}
+
 #[test]
 fn a_full_queue_loses_snapshots_by_count_and_never_blocks() {
     let receive =

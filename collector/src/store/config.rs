@@ -18,6 +18,13 @@ pub struct Config {
     pub wait_milliseconds_max: u64,
     /// Octets of encoded blocks that wait in memory; what is over it goes to the spool.
     pub queue_octets_max: usize,
+    /// How long a record whose sampling rate is not known waits for it before it is stored as it is; 0 = it does not. Once: an exporter that
+    /// tells none in that time is waited for no more.
+    pub rate_wait_seconds: u64,
+    /// Records that wait for their sampling rate; what is over it is stored as it is.
+    pub rate_wait_rows_max: usize,
+    /// Of them those of one exporter.
+    pub rate_wait_rows_per_exporter_max: usize,
     /// `[collector.store.embedded]`.
     pub embedded: Embedded,
     /// `[collector.store.clickhouse]`.
@@ -35,6 +42,9 @@ impl Default for Config {
             batch_rows_max: 524_288,
             wait_milliseconds_max: 2_000,
             queue_octets_max: 201_326_592,
+            rate_wait_seconds: 60,
+            rate_wait_rows_max: 524_288,
+            rate_wait_rows_per_exporter_max: 262_144,
             embedded: Embedded::default(),
             clickhouse: Clickhouse::default(),
             spool: Spool::default(),
@@ -50,6 +60,10 @@ impl Config {
         faults.range("batch_rows_max", self.batch_rows_max, 1, 1 << 21);
         faults.range("wait_milliseconds_max", self.wait_milliseconds_max, 1, 600_000);
         faults.range("queue_octets_max", self.queue_octets_max, 1, OCTETS_MAX);
+        // An exporter's entry stays for an hour behind its last datagram.
+        faults.range("rate_wait_seconds", self.rate_wait_seconds, 0, 1_800);
+        faults.range("rate_wait_rows_max", self.rate_wait_rows_max, 0, 1 << 24);
+        faults.range("rate_wait_rows_per_exporter_max", self.rate_wait_rows_per_exporter_max, 0, 1 << 24);
         faults.range("embedded.memory_octets_max", self.embedded.memory_octets_max, 512 << 20, OCTETS_MAX);
         faults.range("embedded.threads_max", self.embedded.threads_max, 1, 256);
         faults.range("spool.octets_max", self.spool.octets_max, 0, OCTETS_MAX);

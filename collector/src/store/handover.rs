@@ -1,6 +1,7 @@
 //! From a shard to the store: batches that are filled on one side and emptied on the other, and nobody waits.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,16 @@ use schemas::time::Timestamp;
 
 use super::account::{Account, Bill, Charge, Fate};
 use super::config::Config;
+use super::room::{Left, Rates, Room, Verdict};
 use crate::exporter::Exporters;
 
 /// Rows of a parcel: few enough that they are still in the processor's cache when they are encoded.
 const PARCEL_ROWS: usize = 16_384;
 /// Parcels of a shard at least: one that is filled, one that is encoded, and two for a pause of the store.
 const PARCELS_MIN: usize = 4;
+
+/// How long a shard's end waits for the store to take one more parcel.
+const FINISH_WAIT: Duration = Duration::from_secs(5);
 
 /// Rows on their way, and whose they are.
 #[derive(Debug)]
@@ -62,7 +67,8 @@ pub struct Handed {
     account: Arc<Account>,
     /// Records handed over since the start, those for which there was no room included.
     records: u64,
-    dropped: u64,
+    /// What became of them on this side, which nobody else counts.
+    own: StoreLedger,
     /// The parcel that has a charge of this exporter, and the charge's place in it.
     parcel: u64,
     place: usize,
@@ -72,14 +78,14 @@ impl Handed {
     /// Nothing yet of an exporter.
     #[must_use]
     pub fn new(exporter: Address) -> Self {
-        Self { account: Account::new(exporter), records: 0, dropped: 0, parcel: 0, place: 0 }
+        Self { account: Account::new(exporter), records: 0, own: StoreLedger::default(), parcel: 0, place: 0 }
     }
 
     /// What became of the records; the rest of what was handed over waits.
     #[must_use]
     pub fn ledger(&self) -> StoreLedger {
         let mut ledger = self.account.ledger();
-        ledger.records_dropped_by_queue += self.dropped;
+        ledger += &self.own;
         // What became of them was read last, and only grows: so nothing can have become of more than was handed over.
         ledger.records_waiting = u64::try_from(ledger.imbalance(self.records)).unwrap_or(0);
         ledger
@@ -102,19 +108,102 @@ pub struct Handover {
     wait_milliseconds_max: u64,
     /// Parcels that are not sent on before they are full.
     spare_min: usize,
+    /// Rows that wait for their sampling rate.
+    room: Room,
 }
 
 impl Handover {
-    /// Takes over the rows of a batch, or counts them as dropped where no room has come back in time.
+    /// Takes over the rows of a batch, or counts them as dropped where no room has come back in time. Rows whose sampling rate may yet be
+    /// told wait for it.
     pub fn take(&mut self, batch: &FlowBatch, exporters: &mut Exporters, now: Timestamp) {
-        if batch.rows() == 0 {
+        let all = 0..batch.segments().len();
+        if !self.room.is_for(batch) {
+            self.pass_or_drop(batch, all, exporters, now);
             return;
+        }
+        let mut first = 0;
+        for index in all.clone() {
+            match self.room.take(batch, index, now) {
+                Verdict::Pass => continue,
+                Verdict::NoRoom => {
+                    self.count(batch, index..index + 1, exporters, |ledger| &mut ledger.records_rate_not_awaited);
+                    continue;
+                }
+                Verdict::Held => self.enter(batch, index..index + 1, exporters),
+            }
+            self.pass_or_drop(batch, first..index, exporters, now);
+            first = index + 1;
+        }
+        self.pass_or_drop(batch, first..all.end, exporters, now);
+    }
+
+    /// Hands on rows whose sampling rate was learned since, and those that have waited for it for long enough.
+    pub fn settle_rates(&mut self, now: Timestamp, rates: &mut impl Rates, exporters: &mut Exporters) {
+        self.release(now, false, rates, exporters);
+    }
+
+    /// Hands on everything; rows that wait for a sampling rate go as they are.
+    ///
+    /// Waits for room as long as the store gives any: the shard receives no more.
+    pub fn finish(&mut self, now: Timestamp, rates: &mut impl Rates, exporters: &mut Exporters) {
+        self.release(now, true, rates, exporters);
+        while !self.room.is_empty() {
+            self.send();
+            let Ok(parcel) = self.emptied.recv_timeout(FINISH_WAIT) else { break };
+            self.spare.push(parcel);
+            self.release(now, true, rates, exporters);
+        }
+        self.send();
+        if !self.room.is_empty() {
+            let mut lost = Vec::new();
+            self.room.release(now, true, rates, |batch, segments, _| {
+                lost.extend(batch.segments().get(segments).into_iter().flatten().map(|segment| (segment.origin.exporter, segment.rows)));
+                true
+            });
+            for (exporter, rows) in lost {
+                self.count_rows(exporter, rows, exporters, |ledger| &mut ledger.records_dropped_by_queue);
+            }
+        }
+    }
+
+    fn release(&mut self, now: Timestamp, is_end: bool, rates: &mut impl Rates, exporters: &mut Exporters) {
+        // The room cannot be lent while rows of it are passed on.
+        let mut room = std::mem::take(&mut self.room);
+        self.spare.extend(self.emptied.try_iter());
+        room.release(now, is_end, rates, |batch, segments, left| {
+            // What comes now goes first: it cannot wait.
+            let may = is_end || self.spare.len() >= self.spare_min;
+            if !may || !self.pass(batch, segments.clone(), exporters, now, false) {
+                return false;
+            }
+            self.count(batch, segments, exporters, |ledger| match left {
+                Left::Rated => &mut ledger.records_rate_learned,
+                Left::Unrated => &mut ledger.records_rate_not_learned,
+            });
+            true
+        });
+        self.room = room;
+    }
+
+    fn pass_or_drop(&mut self, batch: &FlowBatch, segments: Range<usize>, exporters: &mut Exporters, now: Timestamp) {
+        if !self.pass(batch, segments.clone(), exporters, now, true) {
+            self.enter(batch, segments.clone(), exporters);
+            self.count(batch, segments, exporters, |ledger| &mut ledger.records_dropped_by_queue);
+        }
+    }
+
+    /// Puts segments into the parcel that is filled, and charges them; whether there was room. Those that are `new` have not been entered.
+    fn pass(&mut self, batch: &FlowBatch, segments: Range<usize>, exporters: &mut Exporters, now: Timestamp, new: bool) -> bool {
+        let taken = batch.segments().get(segments.clone()).unwrap_or_default();
+        let rows: usize = taken.iter().map(|segment| segment.rows).sum();
+        if rows == 0 {
+            return true;
         }
         let fits = |parcel: &Parcel| {
             let (own, new) = (&parcel.batch.labels, &batch.labels);
             // A block's place numbers are looked up in one generation of the tables.
             let is_same_generation = !own.are_written() || !new.are_written() || Arc::ptr_eq(own.places(), new.places());
-            parcel.batch.remaining() >= batch.rows() && is_same_generation
+            parcel.batch.remaining() >= rows && is_same_generation
         };
         if self.filling.as_ref().is_some_and(|parcel| !fits(parcel)) {
             self.send();
@@ -123,18 +212,19 @@ impl Handover {
             self.open(now);
         }
         let Some(parcel) = &mut self.filling else {
-            self.drop_rows(batch, exporters);
-            return;
+            return false;
         };
-        parcel.batch.append(batch);
-        for segment in batch.segments() {
-            let rows = segment.rows as u64;
-            self.sum.records += rows;
+        if rows == batch.rows() {
+            parcel.batch.append(batch);
+        } else {
+            parcel.batch.append_segments(batch, segments);
+        }
+        for segment in taken {
             let handed = exporters.handed(segment.origin.exporter);
-            handed.records += rows;
+            handed.records += if new { segment.rows as u64 } else { 0 };
             let is_known = handed.parcel == self.number;
             let charge = if is_known { parcel.exporters.get_mut(handed.place) } else { None };
-            let records = u32::try_from(rows).unwrap_or(u32::MAX);
+            let records = u32::try_from(segment.rows).unwrap_or(u32::MAX);
             if let Some(charge) = charge {
                 charge.records += records;
             } else {
@@ -142,6 +232,8 @@ impl Handover {
                 parcel.exporters.push(Charge { account: Arc::clone(&handed.account), records });
             }
         }
+        self.sum.records += if new { rows as u64 } else { 0 };
+        true
     }
 
     /// Sends on what has waited for long enough.
@@ -183,13 +275,33 @@ impl Handover {
         (self.number, self.began) = (self.number + 1, now);
     }
 
+    /// Enters the records of segments as handed over.
     #[cold]
-    fn drop_rows(&mut self, batch: &FlowBatch, exporters: &mut Exporters) {
-        for segment in batch.segments() {
+    fn enter(&mut self, batch: &FlowBatch, segments: Range<usize>, exporters: &mut Exporters) {
+        for segment in batch.segments().get(segments).into_iter().flatten() {
             for handed in [exporters.handed(segment.origin.exporter), &mut self.sum] {
                 handed.records += segment.rows as u64;
-                handed.dropped += segment.rows as u64;
             }
+        }
+    }
+
+    /// Counts the records of segments.
+    #[cold]
+    fn count(
+        &mut self,
+        batch: &FlowBatch,
+        segments: Range<usize>,
+        exporters: &mut Exporters,
+        count: impl Fn(&mut StoreLedger) -> &mut u64,
+    ) {
+        for segment in batch.segments().get(segments).into_iter().flatten() {
+            self.count_rows(segment.origin.exporter, segment.rows, exporters, &count);
+        }
+    }
+
+    fn count_rows(&mut self, exporter: Address, rows: usize, exporters: &mut Exporters, count: impl Fn(&mut StoreLedger) -> &mut u64) {
+        for handed in [exporters.handed(exporter), &mut self.sum] {
+            *count(&mut handed.own) += rows as u64;
         }
     }
 }
@@ -261,6 +373,7 @@ pub fn handovers(config: &Config, shards: usize, rows_min: usize) -> (Vec<Handov
             // The rest is the block's, which waits for parcels.
             wait_milliseconds_max: config.wait_milliseconds_max / 4,
             spare_min: parcels / 2,
+            room: Room::new(config, shards),
         });
     }
     (handovers, Intake { filled, emptied: emptied_senders })

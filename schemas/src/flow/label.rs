@@ -1,5 +1,6 @@
 //! Labels: what the tables of the enrichment say of the rows of a batch, as numbers.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::place::Places;
@@ -51,14 +52,14 @@ impl Labels {
         self.are_written = true;
     }
 
-    pub(super) fn append(&mut self, from: usize, other: &Self, rows: usize) {
+    pub(super) fn append(&mut self, from: usize, other: &Self, rows: Range<usize>) {
         if !other.are_written {
             return;
         }
         debug_assert!(from == 0 || !self.are_written || Arc::ptr_eq(&self.places, &other.places), "a batch holds the numbers of one table");
         self.mark_written(&other.places);
-        copy(&mut self.source_place, from, &other.source_place, rows);
-        copy(&mut self.destination_place, from, &other.destination_place, rows);
+        copy(&mut self.source_place, from, &other.source_place, rows.clone());
+        copy(&mut self.destination_place, from, &other.destination_place, rows.clone());
         copy(&mut self.is_repeat, from, &other.is_repeat, rows);
     }
 
@@ -72,8 +73,8 @@ impl Labels {
     }
 }
 
-fn copy<T: Copy>(into: &mut [T], from: usize, values: &[T], rows: usize) {
-    if let (Some(into), Some(values)) = (into.get_mut(from..from + rows), values.get(..rows)) {
+fn copy<T: Copy>(into: &mut [T], from: usize, values: &[T], rows: Range<usize>) {
+    if let (Some(into), Some(values)) = (into.get_mut(from..from + rows.len()), values.get(rows)) {
         into.copy_from_slice(values);
     }
 }

@@ -1,6 +1,7 @@
 //! Batches between a shard and a store that is played by the test.
 
-use schemas::flow::{Column, ColumnSet, Origin, Version};
+use schemas::counter::SamplingSource;
+use schemas::flow::{Column, ColumnSet, Origin, Segment, Version};
 use schemas::net::PrefixSet;
 
 use super::*;
@@ -122,4 +123,152 @@ fn a_store_that_has_ended_loses_what_is_handed_over_and_the_ledger_says_so() {
     handover.send();
     let ledger = exporters.handed(A).ledger();
     assert_eq!((ledger.records_dropped_by_queue, ledger.records_waiting, ledger.imbalance(4)), (4, 0, 0));
+}
+
+/// What is known of rates, as the test says: packets of A's flows, of which each stands for so many.
+#[derive(Default)]
+struct Known {
+    generation: u64,
+    interval: Option<u32>,
+}
+
+impl Rates for Known {
+    fn generation(&mut self) -> u64 {
+        self.generation
+    }
+
+    fn learn(&mut self, batch: &mut FlowBatch, segment: usize) -> bool {
+        let Some(interval) = self.interval else { return false };
+        let Segment { first, rows, .. } = batch.segments()[segment];
+        batch.sampling_interval[first..first + rows].fill(interval);
+        batch.learn_sampling(segment, SamplingSource::Options);
+        true
+    }
+}
+
+/// A batch with so many rows of IPFIX of each exporter, in turn, of unknown rate.
+fn unrated(runs: &[(Address, usize)]) -> FlowBatch {
+    let mut batch = FlowBatch::with_capacity(100);
+    for (exporter, rows) in runs {
+        let first = batch.rows();
+        batch.source_port[first..first + rows].fill(7);
+        batch.commit(*rows, Origin { present: ColumnSet::of(&[Column::SourcePort]), ..Origin::of(*exporter, Version::Ipfix) });
+    }
+    batch
+}
+
+/// Room for 40 rows that wait for a rate, 30 of them of one exporter; parcels of 10 rows, which wait for a second.
+fn with_room(batch_rows_max: usize) -> (Handover, Intake) {
+    let room = Config { rate_wait_seconds: 60, rate_wait_rows_max: 40, rate_wait_rows_per_exporter_max: 30, ..Config::default() };
+    let config = Config { batch_rows_max, wait_milliseconds_max: 4_000, ..room };
+    let (mut handovers, intake) = handovers(&config, 1, 4);
+    (handovers.pop().unwrap(), intake)
+}
+
+fn intervals(parcel: &Parcel) -> &[u32] {
+    &parcel.batch.sampling_interval[..parcel.batch.rows()]
+}
+
+#[test]
+fn rows_of_unknown_rate_wait_for_it_and_the_ledger_says_where_they_are() {
+    let (mut handover, intake) = with_room(40);
+    let (mut exporters, mut known) = (exporters(), Known::default());
+    let mut both = unrated(&[(A, 3), (B, 2)]);
+    both.commit(1, Origin { present: ColumnSet::of(&[Column::SourcePort]), ..Origin::of(A, Version::Netflow5) });
+    handover.take(&both, &mut exporters, Timestamp(0));
+    handover.settle_rates(Timestamp(59_999), &mut known, &mut exporters);
+    handover.send();
+    // Version 5 tells its rate in its header, or never.
+    let parcel = heard(&intake).unwrap();
+    assert_eq!(records(&parcel), [(A, 1)]);
+    intake.give_back(parcel);
+    assert_eq!((exporters.handed(A).ledger().records_waiting, handover.ledger().records_waiting), (4, 6));
+
+    // Only what is new is looked at, so a rate without a new generation is none.
+    known.interval = Some(100);
+    handover.settle_rates(Timestamp(59_999), &mut known, &mut exporters);
+    assert!(!handover.room.is_empty());
+    known.generation = 1;
+    handover.settle_rates(Timestamp(59_999), &mut known, &mut exporters);
+    handover.send();
+    let parcel = heard(&intake).unwrap();
+    assert_eq!((records(&parcel), intervals(&parcel)), (vec![(A, 3), (B, 2)], [100; 5].as_slice()));
+    assert_eq!(parcel.batch.source_port[..5], [7; 5]);
+    assert_eq!(parcel.batch.segments()[0].origin.sampling_source, SamplingSource::Options);
+    let ledger = handover.ledger();
+    assert_eq!((ledger.records_waiting, ledger.records_rate_learned, ledger.imbalance(6)), (6, 5, 0));
+    assert!(handover.room.is_empty());
+}
+
+#[test]
+fn who_lets_one_whole_wait_pass_without_a_rate_waits_no_more() {
+    let (mut handover, intake) = with_room(40);
+    let (mut exporters, mut known) = (exporters(), Known::default());
+    handover.take(&unrated(&[(A, 3)]), &mut exporters, Timestamp(0));
+    handover.take(&unrated(&[(A, 1), (B, 1)]), &mut exporters, Timestamp(59_000));
+    handover.settle_rates(Timestamp(60_000), &mut known, &mut exporters);
+    handover.send();
+    let parcel = heard(&intake).unwrap();
+    assert_eq!((records(&parcel), intervals(&parcel)), (vec![(A, 4)], [0; 4].as_slice()));
+    intake.give_back(parcel);
+    let ledger = exporters.handed(A).ledger();
+    assert_eq!((ledger.records_rate_not_learned, ledger.imbalance(4)), (4, 0));
+    // B began a minute later.
+    handover.take(&unrated(&[(A, 2), (B, 1)]), &mut exporters, Timestamp(60_100));
+    handover.send();
+    assert_eq!(records(&heard(&intake).unwrap()), [(A, 2)]);
+    // A clock that is set back holds nothing for ever.
+    handover.settle_rates(Timestamp(1_000), &mut known, &mut exporters);
+    handover.send();
+    assert_eq!(records(&heard(&intake).unwrap()), [(B, 2)]);
+}
+
+#[test]
+fn what_finds_no_room_to_wait_goes_on_and_is_counted() {
+    let (mut handover, intake) = with_room(80);
+    let mut exporters = exporters();
+    // 30 rows of A's 36 may wait.
+    (0..6).for_each(|_| handover.take(&unrated(&[(A, 6)]), &mut exporters, Timestamp(0)));
+    handover.send();
+    assert_eq!(records(&heard(&intake).unwrap()), [(A, 6)]);
+    let ledger = exporters.handed(A).ledger();
+    assert_eq!((ledger.records_rate_not_awaited, ledger.records_waiting, ledger.imbalance(36)), (6, 36, 0));
+}
+
+#[test]
+fn rows_that_wait_take_no_room_from_those_that_come_and_all_go_at_the_end() {
+    let (mut handover, intake) = with_room(10);
+    let (mut exporters, mut known) = (exporters(), Known { generation: 1, interval: None });
+    // Four parcels' worth waits; of four parcels one is for what comes.
+    (0..2).for_each(|_| handover.take(&unrated(&[(A, 10), (B, 10)]), &mut exporters, Timestamp(0)));
+    (known.generation, known.interval) = (2, Some(10));
+    handover.settle_rates(Timestamp(1), &mut known, &mut exporters);
+    assert!(!handover.room.is_empty());
+    let ledger = handover.ledger();
+    assert_eq!((ledger.records_waiting, ledger.records_dropped_by_queue), (40, 0));
+    // The store goes on taking parcels while the shard ends.
+    let taking = std::thread::spawn(move || {
+        let mut rows = 0;
+        while let Ok(parcel) = intake.next(Duration::from_secs(20)) {
+            rows += intervals(&parcel).iter().filter(|interval| **interval == 10).count();
+            intake.give_back(parcel);
+        }
+        rows
+    });
+    handover.finish(Timestamp(2), &mut known, &mut exporters);
+    let ledger = handover.ledger();
+    assert_eq!((ledger.records_rate_learned, ledger.records_dropped_by_queue, ledger.imbalance(40)), (40, 0, 0));
+    drop(handover);
+    assert_eq!(taking.join().unwrap(), 40);
+}
+
+#[test]
+fn what_waits_when_the_store_has_ended_is_counted_as_lost() {
+    let (mut handover, intake) = with_room(10);
+    let (mut exporters, mut known) = (exporters(), Known::default());
+    handover.take(&unrated(&[(A, 10)]), &mut exporters, Timestamp(0));
+    drop(intake);
+    handover.finish(Timestamp(1), &mut known, &mut exporters);
+    let ledger = exporters.handed(A).ledger();
+    assert_eq!((ledger.records_dropped_by_queue, ledger.records_waiting, ledger.imbalance(10)), (10, 0, 0));
 }
