@@ -10,7 +10,9 @@ mod bound;
 pub(crate) mod clock;
 mod heavy;
 mod recent;
+mod sample;
 mod scale;
+mod spread;
 mod suspect;
 mod table;
 #[cfg(test)]

@@ -173,6 +173,8 @@ pub struct Detail {
     pub peers: Ranking<Address>,
     /// Estimated number of different peers.
     pub peer_count: u64,
+    /// The smallest of the peers' hashes, at most 64, ascending: by them two sets of peers are compared.
+    pub peer_sample: Vec<u64>,
     /// Top source ports, with the protocol.
     pub source_ports: Ranking<(u8, u16)>,
     /// Top destination ports, with the protocol.
@@ -187,6 +189,33 @@ pub struct Detail {
     pub ttls: Ranking<u8>,
     /// Exporters that saw the traffic.
     pub exporters: Ranking<Address>,
+    /// Of a prefix: where in it the traffic lies.
+    pub spread: Option<Box<Spread>>,
+}
+
+/// Where within a prefix its traffic lies: octets and packets of each part, counted exactly since the last [`Detail`].
+///
+/// A target of length n has 256 parts of length n + 8 (a /24: its addresses), or as many as there are addresses.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spread {
+    /// Packets and octets by the eight bits behind the prefix.
+    pub parts: Vec<[f32; 2]>,
+    /// Packets and octets by the eight bits behind these, whatever these are (IPv6, down to /64); else empty.
+    pub finer: Vec<[f32; 2]>,
+}
+
+impl Spread {
+    /// Adds what another shard counted.
+    pub fn add(&mut self, other: &Self) {
+        for (own, theirs) in [(&mut self.parts, &other.parts), (&mut self.finer, &other.finer)] {
+            if own.len() < theirs.len() {
+                own.resize(theirs.len(), [0.0; 2]);
+            }
+            for (own, theirs) in own.iter_mut().zip(theirs) {
+                own.iter_mut().zip(theirs).for_each(|(own, theirs)| *own += theirs);
+            }
+        }
+    }
 }
 
 /// How often a host or prefix with traffic is reported, whether it is a suspect or not.

@@ -6,6 +6,8 @@ use schemas::net::Address;
 use super::bound::{Load, SUSPICION};
 use super::clock::{Clock, Span};
 use super::heavy::{Distinct, Heavy};
+use super::sample::Sample;
+use super::spread::Parts;
 use super::table::{Key, Seeds};
 use super::traffic::{Amount, Traffic};
 use super::window::{Frame, Slots};
@@ -48,6 +50,7 @@ struct Sketch {
     records: u32,
     peers: Heavy<Address>,
     different_peers: Distinct,
+    peer_sample: Sample,
     source_ports: Heavy<(u8, u16)>,
     destination_ports: Heavy<(u8, u16)>,
     protocols: Heavy<u8>,
@@ -55,6 +58,8 @@ struct Sketch {
     packet_lengths: Heavy<u16>,
     ttls: Heavy<u8>,
     exporters: Heavy<Address>,
+    /// Of a prefix: where in it the traffic lies.
+    parts: Option<Parts>,
 }
 
 impl Sketch {
@@ -68,6 +73,7 @@ impl Sketch {
             records: 0,
             peers: Heavy::new(64),
             different_peers: Distinct::new(),
+            peer_sample: Sample::default(),
             source_ports: Heavy::new(32),
             destination_ports: Heavy::new(32),
             protocols: Heavy::new(8),
@@ -75,14 +81,17 @@ impl Sketch {
             packet_lengths: Heavy::new(24),
             ttls: Heavy::new(32),
             exporters: Heavy::new(16),
+            parts: None,
         }
     }
 
-    fn clear(&mut self, clock: &Clock) {
+    fn begin(&mut self, key: Key, clock: &Clock) {
+        self.parts = (!key.is_host()).then(|| Parts::of(key.target().prefix));
         (self.packets, self.octets, self.told_packets, self.records) = (0.0, 0.0, 0.0, 0);
         (self.told_at, self.faded_at) = (0, clock.now);
         self.peers.clear();
         self.different_peers.clear();
+        self.peer_sample.clear();
         self.source_ports.clear();
         self.destination_ports.clear();
         self.protocols.clear();
@@ -93,8 +102,16 @@ impl Sketch {
     }
 
     fn add(&mut self, traffic: &Traffic, exporter: Address, direction: Direction, seeds: &Seeds) {
-        let peer = if direction == Direction::Incoming { traffic.source } else { traffic.destination };
-        self.different_peers.add(seeds.hash_address(peer));
+        let (own, peer) = match direction {
+            Direction::Incoming => (traffic.destination, traffic.source),
+            Direction::Outgoing => (traffic.source, traffic.destination),
+        };
+        if let Some(parts) = &mut self.parts {
+            parts.add(own, traffic.amount.packets, traffic.amount.octets);
+        }
+        let hash = seeds.hash_address(peer);
+        self.different_peers.add(hash);
+        self.peer_sample.add(hash);
         self.records += 1;
         if self.records > SKETCHED_ALL_MAX && !self.records.is_multiple_of(SKETCH_STRIDE) {
             return;
@@ -127,6 +144,7 @@ impl Sketch {
         self.told_packets /= 2.0;
         self.peers.fade();
         self.different_peers.fade();
+        self.peer_sample.fade();
         self.source_ports.fade();
         self.destination_ports.fade();
         self.protocols.fade();
@@ -148,6 +166,7 @@ impl Sketch {
             octets: self.octets.round() as u64,
             peers: self.peers.ranking(32),
             peer_count: self.different_peers.estimate(),
+            peer_sample: self.peer_sample.hashes(),
             source_ports: self.source_ports.ranking(16),
             destination_ports: self.destination_ports.ranking(16),
             protocols: self.protocols.ranking(8),
@@ -155,6 +174,7 @@ impl Sketch {
             packet_lengths: self.packet_lengths.ranking(24),
             ttls: self.ttls.ranking(16),
             exporters: self.exporters.ranking(16),
+            spread: self.parts.as_mut().map(|parts| Box::new(parts.take())),
         }))
     }
 }
@@ -217,7 +237,7 @@ impl Suspects {
         (suspect.key, suspect.is_active, suspect.hot_second) = (key, true, clock.second);
         (suspect.current, suspect.strength) = (0.0, load.share());
         suspect.slots.clear();
-        suspect.sketch.clear(clock);
+        suspect.sketch.begin(key, clock);
         if !self.released.is_empty() {
             let target = key.target();
             self.released.retain(|released| *released != target);
