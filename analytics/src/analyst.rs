@@ -13,6 +13,7 @@ use crate::config::{self, Config, Override};
 use crate::detect::carpet;
 use crate::detect::limit::{Limit, Limits};
 use crate::detect::window::{Look, Scan, Scanner};
+use crate::group::Groups;
 use crate::incident::{self, Case, Change};
 use crate::loss::Loss;
 use crate::merge::{Merger, SLOTS_PER_SECOND, slot_of};
@@ -31,6 +32,10 @@ pub enum Event {
     Opened(Box<Incident>),
     /// Its numbers, its kind or what was done about it changed; also for an incident that has ended.
     Updated(Box<Incident>),
+    /// Its rules are to be lifted to see whether it is over.
+    Probed(Box<Incident>),
+    /// It was not: they are to be announced again.
+    Resumed(Box<Incident>),
     /// It is over, or a person said so.
     Ended(Box<Incident>),
 }
@@ -40,7 +45,9 @@ impl Event {
     #[must_use]
     pub fn incident(&self) -> &Incident {
         match self {
-            Self::Opened(incident) | Self::Updated(incident) | Self::Ended(incident) => incident,
+            Self::Opened(incident) | Self::Updated(incident) | Self::Probed(incident) | Self::Resumed(incident) | Self::Ended(incident) => {
+                incident
+            }
         }
     }
 }
@@ -75,6 +82,8 @@ pub struct Analyst {
     rates: Arc<Rates>,
     loss: Loss,
     shown_at: Timestamp,
+    groups: Groups,
+    grouped_at: Timestamp,
     metrics: Metrics,
 }
 
@@ -94,6 +103,8 @@ impl Analyst {
             rates: Arc::new(Rates::new(HOSTS_MAX)),
             loss: Loss::default(),
             shown_at: Timestamp::default(),
+            groups: Groups::default(),
+            grouped_at: Timestamp::default(),
             metrics,
         }
     }
@@ -145,6 +156,7 @@ impl Analyst {
             self.open(finding, now, &mut events);
         }
         self.end(now, &mut events);
+        self.group(now, &mut events);
         self.tell(now, &mut events);
         self.merger.age(now);
         self.show_rates(now);
@@ -177,8 +189,9 @@ impl Analyst {
         let target = finding.target;
         let Some(worst) = finding.scan.worst() else { return };
         if Limits::is_host(target.prefix) {
-            let mut prefixes = self.cases.keys().filter(|own| own.direction == target.direction && own.prefix.covers(target.prefix));
-            if prefixes.any(|prefix| !carpet::stands_out(worst, *prefix, &self.merger)) {
+            let holds = |case: &&Case| case.target.direction == target.direction && case.incident.target.covers(target.prefix);
+            let mut prefixes = self.cases.values().filter(holds).map(|case| case.target);
+            if prefixes.any(|prefix| !carpet::stands_out(worst, prefix, &self.merger)) {
                 self.metrics.finding_folded();
                 return;
             }
@@ -205,6 +218,13 @@ impl Analyst {
         let over = |case: &&Case| case.is_over(self.merger.get(&case.target), &self.rules, now);
         let ended: Vec<Target> = self.cases.values().filter(over).map(|case| case.target).collect();
         for target in ended {
+            if let Some(case) = self.cases.get_mut(&target).filter(|case| case.probe.is_shielded()) {
+                if case.probe.is_due(now) {
+                    case.begin_probe(now);
+                    events.push(Event::Probed(Box::new(case.incident.clone())));
+                }
+                continue;
+            }
             let text = format!("below {} of the limit for {} s", self.rules.end_ratio, self.rules.hold_seconds);
             events.extend(self.close(target, IncidentStatus::Resolved, &text, now));
         }
@@ -233,11 +253,33 @@ impl Analyst {
 
     fn tell(&mut self, now: Timestamp, events: &mut Vec<Event>) {
         for case in self.cases.values_mut() {
-            let due = case.change == Change::Numbers && now.since(case.told_at) >= self.rules.update_milliseconds;
-            if due || case.change == Change::Escalated {
-                case.change = Change::None;
-                case.told_at = now;
-                events.push(Event::Updated(Box::new(case.incident.clone())));
+            let due = now.since(case.told_at) >= self.rules.update_milliseconds;
+            let incident = || Box::new(case.incident.clone());
+            match case.change {
+                Change::Resumed => events.push(Event::Resumed(incident())),
+                Change::Escalated => events.push(Event::Updated(incident())),
+                Change::Numbers if due => events.push(Event::Updated(incident())),
+                _ => continue,
+            }
+            case.change = Change::None;
+            case.told_at = now;
+        }
+    }
+
+    /// Once a second: which incidents are one attack.
+    fn group(&mut self, now: Timestamp, events: &mut Vec<Event>) {
+        if now.since(self.grouped_at) < 1_000 {
+            return;
+        }
+        self.grouped_at = now;
+        self.groups.age(now);
+        self.cases.values().for_each(|case| self.groups.learn(&case.incident, &case.sources));
+        for (uuid, group) in self.groups.settle() {
+            if let Some(case) = self.cases.values_mut().find(|case| case.incident.uuid == uuid) {
+                case.join(group, now);
+            } else if let Some(ended) = self.recent.iter_mut().rev().find(|incident| incident.uuid == uuid) {
+                incident::join(ended, group, now);
+                events.push(Event::Updated(Box::new(ended.clone())));
             }
         }
     }
@@ -280,7 +322,10 @@ impl Analyst {
     /// Enters what became of a rule into the incident that it answers, open or ended.
     pub fn rule_changed(&mut self, rule: &Rule, now: Timestamp) -> Option<Event> {
         let uuid = rule.incident_uuid?;
-        let open = self.cases.values_mut().find(|case| case.incident.uuid == uuid).map(|case| &mut case.incident);
+        let open = self.cases.values_mut().find(|case| case.incident.uuid == uuid).map(|case| {
+            case.probe.rule_changed(rule);
+            &mut case.incident
+        });
         let incident = open.or_else(|| self.recent.iter_mut().rev().find(|incident| incident.uuid == uuid))?;
         if !incident.rules.contains(&rule.uuid) {
             incident.rules.push(rule.uuid);

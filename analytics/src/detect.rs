@@ -1,6 +1,8 @@
-//! Judges targets: what crosses its limit, of which kind it is, and whether a host or its prefix is meant.
+//! Judges targets: what crosses its limit, of which kind it is, whether a host or its prefix is meant, and whether the sources are real.
 
 pub mod carpet;
+pub mod cover;
 pub mod family;
 pub mod limit;
+pub mod spoof;
 pub mod window;

@@ -1,10 +1,12 @@
 //! The life of an incident: opened by a crossing, followed while traffic stays near the limit, closed when it has fallen and no record can be late.
 
 pub mod picture;
+pub mod probe;
 pub mod summary;
 
-use schemas::counter::{Detail, Target};
+use schemas::counter::{Detail, Direction, Target};
 use schemas::incident::{Evidence, Family, Incident, IncidentStatus, Metric, Severity, Threshold, TimelineEntry, TimelineKind};
+use schemas::net::Prefix;
 use schemas::time::Timestamp;
 use uuid::Uuid;
 
@@ -12,10 +14,14 @@ use crate::config;
 use crate::detect::family::{self, Kind};
 use crate::detect::limit::{Limit, Limits};
 use crate::detect::window::{Crossing, Scan};
+use crate::detect::{cover, spoof};
+use crate::incident::probe::Probe;
 use crate::merge::{self, RING_SECONDS, Track, slot_of, start_of};
 
 /// Steps that an incident's timeline holds at most; the first and the last are kept.
 const TIMELINE_MAX: usize = 200;
+/// How long the smallest prefix may still become narrower: what its hosts carried before is in the first sums.
+const COVER_SETTLES_MILLISECONDS: u64 = 3_000;
 /// How late records of a restored incident are taken to be: the usual active timeout.
 const LATENESS_UNKNOWN_MILLISECONDS: u64 = 60_000;
 
@@ -28,6 +34,8 @@ pub enum Change {
     Numbers,
     /// Its severity or family: worth telling at once.
     Escalated,
+    /// The attack came back while its rules were lifted to look for it.
+    Resumed,
 }
 
 /// An open incident, and what is needed to follow it.
@@ -35,8 +43,12 @@ pub enum Change {
 pub struct Case {
     /// What is told of it.
     pub incident: Incident,
-    /// Whose traffic.
+    /// Whose traffic is watched: of a prefix, the whole of which the incident's target is the part that is attacked.
     pub target: Target,
+    /// Hashes of its sources, by which incidents are compared.
+    pub sources: Vec<u64>,
+    /// What is done about it, and whether it is still there behind that.
+    pub probe: Probe,
     first: u64,
     /// Last slot of the last second that was still near the limit.
     last_warm: u64,
@@ -72,6 +84,8 @@ impl Case {
         let mut case = Self {
             incident,
             target,
+            sources: Vec::new(),
+            probe: Probe::default(),
             first,
             last_warm: scan.last_warm.unwrap_or(0).max(worst.last),
             packets: sum.packets,
@@ -84,6 +98,7 @@ impl Case {
         };
         case.weigh(scan, rules, loss);
         case.look(track, worst.metric, true);
+        case.incident.target = case.covered(track, worst.metric);
         case.finish_numbers();
         case.incident.summary = summary::of(&case.incident, case.ratio);
         case.log(now, TimelineKind::Opened, case.incident.summary.clone());
@@ -93,7 +108,7 @@ impl Case {
     /// Takes up an incident that was open when the program ended; it goes on if evidence comes within a minute.
     #[must_use]
     pub fn restore(incident: Incident, limits: &Limits, now: Timestamp) -> Self {
-        let target = Target { prefix: incident.target, direction: incident.direction };
+        let target = Target { prefix: watched(incident.target), direction: incident.direction };
         let limit = limits.of(target);
         let (packets, octets) = (incident.total_packets as f64, incident.total_octets as f64);
         let seconds = incident.evidence.iter().filter(|evidence| evidence.window_milliseconds == 1_000);
@@ -106,6 +121,8 @@ impl Case {
         Self {
             incident,
             target,
+            sources: Vec::new(),
+            probe: Probe::default(),
             first,
             last_warm,
             packets,
@@ -137,6 +154,7 @@ impl Case {
         if let Some(warm) = scan.last_warm {
             self.last_warm = self.last_warm.max(warm);
             self.restored = false;
+            self.look_behind_rules(warm, now);
         }
         let (severity, family) = (self.incident.severity, self.incident.family);
         self.weigh(scan, rules, loss);
@@ -146,6 +164,7 @@ impl Case {
             let settles = now.since(self.kind_at) >= 1_000;
             self.look(track, worst.metric, settles);
             self.kind_at = if settles { now } else { self.kind_at };
+            self.cover(track, worst.metric, now);
         }
         self.finish_numbers();
         self.incident.summary = summary::of(&self.incident, self.ratio);
@@ -153,7 +172,7 @@ impl Case {
             let text =
                 format!("now a {} {}, {:.1} times the limit", self.incident.severity.name(), self.incident.family.name(), self.ratio);
             self.log(now, TimelineKind::Escalated, text);
-            self.change = Change::Escalated;
+            self.change = self.change.max(Change::Escalated);
         }
     }
 
@@ -162,13 +181,34 @@ impl Case {
     pub fn is_over(&self, track: Option<&Track>, rules: &config::Incident, now: Timestamp) -> bool {
         let unknown = if self.restored { LATENESS_UNKNOWN_MILLISECONDS } else { 0 };
         let late = track.map_or(0, |track| track.lateness.milliseconds()).max(unknown).min(RING_SECONDS * 1_000);
-        now.since(start_of(self.last_warm + 1)) >= rules.hold_seconds * 1_000 + late
+        let quiet_since = start_of(self.last_warm + 1).max(self.probe.since().unwrap_or_default());
+        now.since(quiet_since) >= rules.hold_seconds * 1_000 + late
+    }
+
+    /// Lifts the rules to see whether the attack is over.
+    pub fn begin_probe(&mut self, now: Timestamp) {
+        self.probe.begin(now);
+        self.log(now, TimelineKind::LeakProbe, "quiet behind its rules, which are lifted to see whether it is over".to_owned());
+    }
+
+    /// The traffic of a slot after the rules were lifted is near the limit: it was they who kept it away.
+    fn look_behind_rules(&mut self, warm: u64, now: Timestamp) {
+        if self.probe.since().is_some_and(|since| start_of(warm) >= since) && self.probe.fail(now) {
+            self.log(now, TimelineKind::LeakProbe, "it goes on behind its rules, which are announced again".to_owned());
+            self.change = Change::Resumed;
+        }
     }
 
     /// The last slot that the incident explains.
     #[must_use]
     pub fn last_slot(&self) -> u64 {
         self.last_warm
+    }
+
+    /// Makes it one of a group of incidents that are one attack.
+    pub fn join(&mut self, group: Uuid, now: Timestamp) {
+        join(&mut self.incident, group, now);
+        self.change = self.change.max(Change::Escalated);
     }
 
     /// Closes it.
@@ -229,12 +269,41 @@ impl Case {
         let volume = track.ring.sum(self.first.max(newest.saturating_sub(merge::EXACT_SECONDS * merge::SLOTS_PER_SECOND)), newest);
         let detail: Option<Detail> = picture::merged(&track.details);
         let Kind { family, subtype } = family::classify(&volume, detail.as_ref(), metric);
+        let own_subtype = subtype.clone();
         // A clear kind is not given up for none.
         if settles && (family != Family::Unknown || self.incident.family == Family::Unknown) {
             self.incident.family = family;
             self.incident.subtype = if Limits::is_host(self.target.prefix) { subtype } else { Some("carpet_bombing".to_owned()) };
         }
         picture::fill(&mut self.incident, &volume, detail.as_ref());
+        if let Some(detail) = detail {
+            // The sketches forget within ten to twenty seconds.
+            let recent = track.ring.sum(self.first.max(newest.saturating_sub(10 * merge::SLOTS_PER_SECOND)), newest);
+            if self.target.direction == Direction::Incoming {
+                let kind = Kind { family: self.incident.family, subtype: own_subtype };
+                self.incident.spoofing_detected = spoof::is_spoofed(&kind, &recent, &detail).or(self.incident.spoofing_detected);
+            }
+            self.incident.indicators = spoof::indicators(&recent, &detail);
+            self.sources = detail.peer_sample;
+        }
+    }
+
+    /// The smallest prefix that the attack covers now.
+    fn covered(&self, track: &Track, metric: Metric) -> Prefix {
+        let whole = self.target.prefix;
+        if Limits::is_host(whole) { whole } else { cover::smallest(whole, &track.details, metric) }
+    }
+
+    /// Follows an attack that spreads within its prefix: what was attacked once stays part of the target.
+    fn cover(&mut self, track: &Track, metric: Metric, now: Timestamp) {
+        let told = self.incident.target;
+        let settles = now.since(self.incident.detected_at) < COVER_SETTLES_MILLISECONDS;
+        let covered = self.covered(track, metric);
+        self.incident.target = if settles { covered } else { cover::joined(told, covered) };
+        if self.incident.target != told && !settles {
+            self.log(now, TimelineKind::Escalated, format!("now on {}", self.incident.target));
+            self.change = self.change.max(Change::Escalated);
+        }
     }
 
     fn finish_numbers(&mut self) {
@@ -245,12 +314,24 @@ impl Case {
     }
 }
 
+/// Whose traffic tells of an incident's target: of a part of a /24 or /48 the whole of it, which is what is counted.
+fn watched(target: Prefix) -> Prefix {
+    let counted = if target.is_v4() { 24 } else { 48 };
+    if Limits::is_host(target) { target } else { Prefix::of(target.first(), target.length().min(counted)) }
+}
+
 /// Adds a step to an incident's timeline; of too many the middle goes.
 pub fn log(incident: &mut Incident, at: Timestamp, kind: TimelineKind, text: String) {
     if incident.timeline.len() >= TIMELINE_MAX {
         incident.timeline.remove(TIMELINE_MAX / 2);
     }
     incident.timeline.push(TimelineEntry { at, kind, text });
+}
+
+/// Makes an incident, open or ended, one of a group.
+pub fn join(incident: &mut Incident, group: Uuid, now: Timestamp) {
+    incident.group_uuid = Some(group);
+    log(incident, now, TimelineKind::Escalated, format!("one attack with other incidents: group {group}"));
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float cast saturates, which is what is wanted")]

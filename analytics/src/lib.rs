@@ -7,6 +7,7 @@
 pub mod analyst;
 pub mod config;
 pub mod detect;
+pub mod group;
 pub mod incident;
 pub mod loss;
 pub mod merge;

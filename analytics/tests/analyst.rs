@@ -3,9 +3,10 @@
 
 use analytics::config::{Override, Rates, Threshold};
 use analytics::{Analyst, Config, Event};
-use schemas::counter::{Detail, Direction, Snapshot, Target, TargetUpdate, Volume};
-use schemas::incident::{Family, Incident, IncidentStatus, Severity};
+use schemas::counter::{Detail, Direction, Snapshot, Spread, Target, TargetUpdate, Volume};
+use schemas::incident::{Family, Incident, IncidentStatus, Severity, TimelineKind};
 use schemas::net::Address;
+use schemas::rule::{IntentType, Rule, RuleOwner, RuleState};
 use schemas::time::Timestamp;
 
 /// 2026-11-20T12:00:00Z, a whole second.
@@ -241,6 +242,87 @@ fn carpet_bombing_is_one_incident_on_the_prefix() {
 }
 
 /// 256 hosts at 200,000 packets/s each are each over their limit; they are still one incident.
+/// 16 hosts of a /24 with all that is new in it, and its other hosts with a hundredth of that; then the other half of the /24.
+#[test]
+fn a_carpet_is_told_with_the_smallest_prefix_that_it_covers_and_grows() {
+    let mut world = World::new(&Config::default());
+    let within = |parts: std::ops::Range<usize>| {
+        let parts = (0..256).map(|number| if parts.contains(&number) { [1e5, 1e7] } else { [50.0, 5e3] }).collect();
+        Detail { packets: 1, spread: Some(Box::new(Spread { parts, finer: Vec::new() })), ..Detail::default() }
+    };
+    let carpet = |world: &mut World, slot: u32, detail: Detail| {
+        let at = f64::from(slot) / 10.0;
+        world.at(at + 0.1).hear(0, to("203.0.113.0/24"), [(at, udp(3e5, 100.0, 3e5))], Some(detail)).tick();
+    };
+    (0..40).for_each(|slot| carpet(&mut world, slot, within(32..48)));
+    (40..60).for_each(|slot| carpet(&mut world, slot, within(48..64)));
+    let targets: Vec<String> = world.events.iter().map(|event| event.incident().target.to_string()).collect();
+    assert_eq!((targets[0].as_str(), targets.last().unwrap().as_str()), ("203.0.113.32/28", "203.0.113.32/27"));
+    assert!(world.events.last().unwrap().incident().timeline.iter().any(|entry| entry.text == "now on 203.0.113.32/27"));
+}
+
+/// The same botnet at two hosts a minute apart, another one at a third.
+#[test]
+fn one_botnet_at_two_hosts_is_one_group() {
+    let mut world = World::new(&Config::default());
+    let bots = |from: u64| Detail { packets: 1, peer_count: 64, peer_sample: (from..from + 64).collect(), ..Detail::default() };
+    for (number, from) in [(0_u32, 0), (1, 32), (2, 1_000)] {
+        let at = f64::from(number) * 60.0;
+        let target = to(&format!("203.0.113.{number}"));
+        for slot in 0..30 {
+            let at = at + f64::from(slot) / 10.0;
+            world.at(at + 0.1).hear(0, target, [(at, udp(4e4, 100.0, 4e4))], Some(bots(from))).tick();
+        }
+        silence(&mut world, at + 3.1, at + 59.0);
+    }
+    let latest = |text: &str| world.events.iter().rev().map(Event::incident).find(|incident| incident.target.to_string() == text).unwrap();
+    let [first, second, third] = ["203.0.113.0", "203.0.113.1", "203.0.113.2"].map(latest);
+    assert_eq!((first.group_uuid, second.group_uuid, third.group_uuid), (Some(first.uuid), Some(first.uuid), None));
+}
+
+/// The rule stops the flood upstream; behind it silence is no peace until it was lifted and nothing came.
+#[test]
+fn an_incident_behind_a_rule_ends_only_when_a_probe_finds_nothing() {
+    let mut world = World::new(&Config::default());
+    flood(&mut world, to(VICTIM), 0.0, 3.0, 500_000.0);
+    let incident = world.opened()[0].clone();
+    let rule = |state| Rule {
+        uuid: uuid::Uuid::from_u128(1),
+        target: incident.target,
+        intent_type: IntentType::Blackhole,
+        adapter_id: "edge".to_owned(),
+        incident_uuid: Some(incident.uuid),
+        owner: RuleOwner::Automatic,
+        reason: String::new(),
+        ttl: 600,
+        state,
+        error: None,
+        created_at: Timestamp(START),
+        confirmed_at: Some(Timestamp(START)),
+        withdrawn_at: None,
+    };
+    let announced = |world: &mut World, state| drop(world.analyst.rule_changed(&rule(state), Timestamp(world.now)));
+    announced(&mut world, RuleState::Active);
+    silence(&mut world, 3.1, 15.0);
+    let probes = |world: &World| world.events.iter().filter(|event| matches!(event, Event::Probed(_))).count();
+    assert_eq!((probes(&world), world.ended().len()), (1, 0));
+    announced(&mut world, RuleState::Withdrawn);
+    // It was the rule: the flood is back at once.
+    flood(&mut world, to(VICTIM), 15.0, 17.0, 500_000.0);
+    assert_eq!(world.events.iter().filter(|event| matches!(event, Event::Resumed(_))).count(), 1);
+    announced(&mut world, RuleState::Active);
+    silence(&mut world, 17.1, 70.0);
+    assert_eq!((probes(&world), world.ended().len()), (1, 0), "the next look waits a minute");
+    silence(&mut world, 70.0, 80.0);
+    assert_eq!(probes(&world), 2);
+    announced(&mut world, RuleState::Withdrawn);
+    silence(&mut world, 80.0, 95.0);
+    let [ended] = world.ended()[..] else { panic!("{:?}", world.events) };
+    assert_eq!((world.opened().len(), ended.uuid, ended.status), (1, incident.uuid, IncidentStatus::Resolved));
+    let steps: Vec<TimelineKind> = ended.timeline.iter().map(|entry| entry.kind).collect();
+    assert_eq!(steps.iter().filter(|kind| **kind == TimelineKind::LeakProbe).count(), 3);
+}
+
 #[test]
 fn a_carpet_over_the_limit_of_every_host_is_one_incident() {
     let mut world = World::new(&Config::default());

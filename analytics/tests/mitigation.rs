@@ -352,3 +352,19 @@ fn a_rule_that_cannot_be_saved_is_tried_again() {
     // The driver keeps what it could not save, and tries that first.
     assert_eq!(tick(&mut mitigator, 500), ["→ announce"]);
 }
+
+/// A leak probe lifts the automatic rules, keeps them away while it looks, and brings them back when the attack is there still.
+#[test]
+fn a_leak_probe_lifts_the_rules_until_the_attack_is_back() {
+    let mut mitigator = mitigator(&config());
+    let sent = |effects: &[Effect]| effects.iter().filter(|effect| matches!(effect, Effect::Send(_, Command::Announce(_)))).count();
+    assert_eq!(sent(&mitigator.incident(&opened(1, "203.0.113.7"), Timestamp(1_000))), 1);
+    let uuid = mitigator.rules().next().unwrap().uuid;
+    let peers = Carried::Peers(vec!["192.0.2.1".to_owned()]);
+    mitigator.outcome(EDGE, Outcome::Carried(uuid, Ok(peers)), Timestamp(1_100));
+    let effects = mitigator.incident(&Event::Probed(Box::new(incident(1, "203.0.113.7"))), Timestamp(20_000));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Send(_, Command::Withdraw { .. }))), "{effects:?}");
+    mitigator.outcome(EDGE, Outcome::Gone(Some(uuid), Ok(())), Timestamp(20_100));
+    assert_eq!(sent(&mitigator.incident(&updated(1, "203.0.113.7"), Timestamp(21_000))), 0);
+    assert_eq!(sent(&mitigator.incident(&Event::Resumed(Box::new(incident(1, "203.0.113.7"))), Timestamp(22_000))), 1);
+}

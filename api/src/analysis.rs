@@ -203,7 +203,7 @@ impl Worker {
     fn pass_on(&mut self, mut event: Event, to_mitigation: bool, now: Timestamp) {
         let (kind, incident) = match &mut event {
             Event::Opened(incident) => (Kind::Start, incident),
-            Event::Updated(incident) => (Kind::Update, incident),
+            Event::Updated(incident) | Event::Probed(incident) | Event::Resumed(incident) => (Kind::Update, incident),
             Event::Ended(incident) => (Kind::End, incident),
         };
         incident.node = incident.target.is_host().then(|| self.nodes.get(&incident.target.first()).cloned()).flatten();

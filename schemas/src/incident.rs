@@ -277,6 +277,25 @@ pub struct Baseline {
     pub p95_pps: f64,
 }
 
+/// What an incident's packets are made of, in numbers; null where the telemetry does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Indicators {
+    /// Entropy of the sources by packets, in bits; n sources alike have log₂ n. An upper bound.
+    pub source_entropy_bits: Option<f64>,
+    /// Packets of each source, sampling undone.
+    pub packets_per_source: Option<f64>,
+    /// How many times to live were seen, at most 16.
+    pub ttl_count: Option<u64>,
+    /// Mean length of a packet in IP octets.
+    pub mean_packet_octets: Option<f64>,
+    /// SYN without ACK as a part of the TCP packets, 0 to 1.
+    pub syn_share: Option<f64>,
+    /// Parts of fragmented packets as a part of all packets, 0 to 1.
+    pub fragment_share: Option<f64>,
+    /// UDP packets from a port of the amplification registry as a part of the UDP packets, 0 to 1.
+    pub amplification_share: Option<f64>,
+}
+
 /// An incident, as the API shows it: every field always present, null where no part fills it yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
@@ -354,6 +373,12 @@ pub struct Incident {
     pub summary: String,
     /// A person's words on it.
     pub note: Option<String>,
+    /// What its packets are made of, in numbers.
+    #[serde(default)]
+    pub indicators: Indicators,
+    /// The name that incidents share which have the same family and sources and began within five minutes; null for one alone.
+    #[serde(default)]
+    pub group_uuid: Option<Uuid>,
 }
 
 impl Incident {
@@ -405,6 +430,8 @@ impl Incident {
             timeline: Vec::new(),
             summary: String::new(),
             note: None,
+            indicators: Indicators::default(),
+            group_uuid: None,
         }
     }
 }

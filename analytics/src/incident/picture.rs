@@ -19,6 +19,7 @@ pub fn merged(details: &[(usize, Box<Detail>)]) -> Option<Detail> {
         sum.octets += other.octets;
         // Shards share sources: the largest count is what is sure.
         sum.peer_count = sum.peer_count.max(other.peer_count);
+        sum.peer_sample.extend(&other.peer_sample);
         add(&mut sum.peers, &other.peers);
         add(&mut sum.source_ports, &other.source_ports);
         add(&mut sum.destination_ports, &other.destination_ports);
@@ -28,6 +29,8 @@ pub fn merged(details: &[(usize, Box<Detail>)]) -> Option<Detail> {
         add(&mut sum.ttls, &other.ttls);
         add(&mut sum.exporters, &other.exporters);
     }
+    sum.peer_sample.sort_unstable();
+    sum.peer_sample.dedup();
     Some(sum)
 }
 

@@ -51,6 +51,8 @@ pub struct Mitigator {
     pub(super) speakers: BTreeMap<String, Speaker>,
     /// Automatic rules that a person withdrew while their incident goes on.
     declined: BTreeSet<(Uuid, String)>,
+    /// Incidents whose rules are lifted to see whether they are over.
+    probed: BTreeSet<Uuid>,
     pub(super) loaded: bool,
     pub(super) metrics: Metrics,
 }
@@ -61,8 +63,8 @@ impl Mitigator {
     pub fn new(config: &config::Mitigation, networks: PrefixSet, metrics: Metrics) -> Self {
         let speakers = config.adapters.iter().map(|adapter| (adapter.id().to_owned(), Speaker::default())).collect();
         let guard = Guard::new(config, networks);
-        let (entries, keys, declined) = (BTreeMap::new(), HashMap::new(), BTreeSet::new());
-        Self { config: config.clone(), guard, entries, keys, speakers, declined, loaded: false, metrics }
+        let (entries, keys, declined, probed) = (BTreeMap::new(), HashMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { config: config.clone(), guard, entries, keys, speakers, declined, probed, loaded: false, metrics }
     }
 
     /// The rules that are held: live ones, shown ones and refused ones of open incidents.
@@ -105,6 +107,14 @@ impl Mitigator {
         if incident.status != IncidentStatus::Active || matches!(event, Event::Ended(_)) {
             return self.stand_down(incident.uuid, now);
         }
+        match event {
+            Event::Probed(_) => {
+                self.probed.insert(incident.uuid);
+                return self.withdraw_automatic(incident.uuid, "lifted to see whether the attack is over", now);
+            }
+            Event::Updated(_) if self.probed.contains(&incident.uuid) => return Vec::new(),
+            _ => self.probed.remove(&incident.uuid),
+        };
         let mut effects = Vec::new();
         if self.guard.networks().next().is_none() {
             // Nothing is ours, so nothing is to be protected: not even a refusal is worth a record.
@@ -194,9 +204,14 @@ impl Mitigator {
     /// The incident is over: its automatic rules go.
     fn stand_down(&mut self, incident: Uuid, now: Timestamp) -> Vec<Effect> {
         self.declined.retain(|(own, _)| *own != incident);
+        self.probed.remove(&incident);
+        self.withdraw_automatic(incident, "the incident has ended", now)
+    }
+
+    fn withdraw_automatic(&mut self, incident: Uuid, reason: &str, now: Timestamp) -> Vec<Effect> {
         let own = |entry: &&Entry| entry.rule.incident_uuid == Some(incident) && entry.rule.owner == RuleOwner::Automatic;
         let uuids: Vec<Uuid> = self.entries.values().filter(own).map(|entry| entry.rule.uuid).collect();
-        uuids.into_iter().flat_map(|uuid| self.withdraw_rule(uuid, "the incident has ended", now)).collect()
+        uuids.into_iter().flat_map(|uuid| self.withdraw_rule(uuid, reason, now)).collect()
     }
 
     /// Announces a rule that a person wants; an automatic one that does the same becomes theirs.
