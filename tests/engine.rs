@@ -309,6 +309,13 @@ fn a_child_ends_when_its_input_ends_or_it_is_asked_to_and_not_by_a_terminal() {
 }
 
 #[test]
+fn a_child_that_stands_still_is_woken_to_end() {
+    let engine = Alone::start();
+    engine.signal("STOP");
+    assert_eq!(engine.stop(), "exit code 0");
+}
+
+#[test]
 fn a_child_whose_parent_is_killed_makes_room_for_the_next_even_if_it_stood_still() {
     let folder = temporary("orphan");
     let run = format!("{} engine run --library {} --folder {}; true", program().display(), library().display(), folder.display());

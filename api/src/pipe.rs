@@ -150,6 +150,7 @@ impl Pipe {
     pub async fn stop(self) -> Ledger {
         let Self { collector, flows, analyst, driver, mitigation, analysis, store: _, live: _, poller, keeper, withdraw_on_stop } = self;
         poller.abort();
+        flows.wake();
         let stopped = tokio::task::spawn_blocking(move || {
             let ledger = collector.stop();
             // The shards were the last to send snapshots: the analysts judge what waits, and end.

@@ -86,6 +86,13 @@ impl Keeper {
         drop(self.interfaces.set(interfaces.clone()));
     }
 
+    /// Has a child that somebody has stopped go on: the program ends, and what still comes is for it.
+    pub fn wake(&self) {
+        if let Some(engine) = &self.engine {
+            engine.wake();
+        }
+    }
+
     /// The way to every flow.
     #[must_use]
     pub fn link(&self) -> &Link {

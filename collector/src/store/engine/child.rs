@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::USER;
-use super::install;
 use super::metrics::Metrics;
+use super::{install, library};
 use crate::store::config::Embedded;
 use crate::store::link::{Endpoint, Link};
 
@@ -49,6 +49,7 @@ pub struct Engine {
     stop: Sender<()>,
     thread: Option<JoinHandle<String>>,
     metrics: Arc<Metrics>,
+    folder: PathBuf,
 }
 
 impl Engine {
@@ -62,10 +63,11 @@ impl Engine {
     pub fn start(config: &Embedded, folder: &Path, program: &Path, database: &str, link: Link, start: Start) -> io::Result<Self> {
         let metrics = Arc::new(Metrics::default());
         let (stop, stopped) = bounded(1);
+        // The child works in its folder: what is named from here must not depend on where one is.
+        let folder = std::path::absolute(folder)?;
         let supervisor = Supervisor {
             config: config.clone(),
-            // The child works in its folder: what is named from here must not depend on where one is.
-            folder: std::path::absolute(folder)?,
+            folder: folder.clone(),
             program: program.to_path_buf(),
             database: database.to_owned(),
             link,
@@ -75,7 +77,7 @@ impl Engine {
             start_wait: START_WAIT,
         };
         let thread = std::thread::Builder::new().name("weir-engine".to_owned()).spawn(move || supervisor.keep())?;
-        Ok(Self { stop, thread: Some(thread), metrics })
+        Ok(Self { stop, thread: Some(thread), metrics, folder })
     }
 
     /// What has happened to it.
@@ -84,12 +86,18 @@ impl Engine {
         Arc::clone(&self.metrics)
     }
 
+    /// Has it go on if somebody has stopped it (SIGSTOP): before an end, so that it takes what still comes.
+    pub fn wake(&self) {
+        library::wake(&self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone()));
+    }
+
     /// Ends it: what runs may end, then its connections are closed; it is ended by force when that takes too long. How it has ended.
     pub fn stop(mut self) -> String {
         self.end()
     }
 
     fn end(&mut self) -> String {
+        self.wake();
         let _ = self.stop.try_send(());
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(how)) => how,
