@@ -187,6 +187,8 @@ pub struct Metrics {
     pub minutes_stored: AtomicU64,
     /// Minutes of counters that found no room while the store was away.
     pub minutes_dropped: AtomicU64,
+    /// Minutes of counters that the store refused whenever they were sent.
+    pub minutes_refused: AtomicU64,
     /// Minutes of counters that wait for the store.
     pub minutes_waiting: AtomicU64,
     /// Questions by SNMP that were answered in full.
@@ -213,6 +215,7 @@ impl Metrics {
             ("weir_collector_interface_counter_resets_total", read(&self.counter_resets)),
             ("weir_collector_interface_minutes_stored_total", read(&self.minutes_stored)),
             ("weir_collector_interface_minutes_dropped_total", read(&self.minutes_dropped)),
+            ("weir_collector_interface_minutes_refused_total", read(&self.minutes_refused)),
             ("weir_collector_interface_minutes_waiting", read(&self.minutes_waiting)),
             ("weir_collector_snmp_answered_total", read(&self.snmp_answered)),
             ("weir_collector_snmp_failed_total", read(&self.snmp_failed)),

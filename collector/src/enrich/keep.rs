@@ -21,6 +21,9 @@ const STOP_WAIT: Duration = Duration::from_secs(5);
 /// Minutes of one insert.
 const ROWS_MAX: usize = 10_000;
 
+/// So many times in a row the engine refuses minutes until they are given up: those behind them shall not wait for that.
+const REFUSALS_MAX: u32 = 5;
+
 /// Why minutes were not stored; they are sent again.
 #[derive(Debug, thiserror::Error)]
 enum KeepError {
@@ -60,6 +63,8 @@ struct Keeper {
 struct Batch {
     id: Uuid,
     minutes: Vec<Minute>,
+    /// How often the engine has refused them.
+    refusals: u32,
 }
 
 impl Keeper {
@@ -69,11 +74,24 @@ impl Keeper {
             // Told by whoever keeps the engine running.
             Err(KeepError::Away(_)) => {}
             Err(error) => {
-                if !std::mem::replace(&mut self.was_refused, true) {
+                if matches!(error, KeepError::Engine(Failure::Refused(_))) {
+                    self.refused(&error);
+                } else if !std::mem::replace(&mut self.was_refused, true) {
                     tracing::warn!(%error, "counters of interfaces wait");
                 }
             }
         }
+    }
+
+    /// The engine has refused what was sent: at some time it has refused it for good.
+    fn refused(&mut self, error: &KeepError) {
+        self.batch.refusals += 1;
+        if self.batch.refusals < REFUSALS_MAX {
+            return;
+        }
+        let minutes = number(std::mem::take(&mut self.batch.minutes).len());
+        self.interfaces.metrics().minutes_refused.fetch_add(minutes, Relaxed);
+        tracing::error!(%error, minutes, "counters of interfaces are lost: the store refuses them");
     }
 
     async fn store(&mut self) -> Result<(), KeepError> {
@@ -85,7 +103,7 @@ impl Keeper {
         let insert = Insert::interface_counters(shards);
         loop {
             if self.batch.minutes.is_empty() {
-                self.batch = Batch { id: Uuid::new_v4(), minutes: self.interfaces.take_waiting(ROWS_MAX) };
+                self.batch = Batch { id: Uuid::new_v4(), minutes: self.interfaces.take_waiting(ROWS_MAX), refusals: 0 };
             }
             if self.batch.minutes.is_empty() {
                 return Ok(());
@@ -156,6 +174,33 @@ mod tests {
         let sql = include_str!("../../../schemas/clickhouse/0003_interface_counters.sql");
         assert!(rows[0].as_object().unwrap().keys().all(|name| sql.contains(&format!("\n    {name} "))), "{lines}");
     }
+    #[tokio::test]
+    async fn minutes_that_are_refused_whenever_they_are_sent_are_given_up_and_counted() {
+        use axum::http::StatusCode;
+
+        let strict = async || (StatusCode::BAD_REQUEST, "Code: 16. DB::Exception: No such column");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let link = Link::away("not yet");
+        link.set_up(crate::store::link::Endpoint {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            user: String::new(),
+            password: String::new(),
+            database: "weir".to_owned(),
+            is_remote: true,
+        });
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(strict)).await });
+        let (interfaces, statement) = (Interfaces::new(&super::super::interface::Config::default()), LateInsert::default());
+        statement.set(Insert::flows(0)).unwrap();
+        let batch = Batch { id: Uuid::from_u128(7), minutes: vec![minute(), minute()], refusals: 0 };
+        let mut keeper = Keeper { interfaces, link, statement, batch, was_refused: false };
+        for _ in 1..REFUSALS_MAX {
+            keeper.turn().await;
+        }
+        assert_eq!((keeper.batch.minutes.len(), keeper.interfaces.metrics().minutes_refused.load(Relaxed)), (2, 0));
+        keeper.turn().await;
+        assert_eq!((keeper.batch.minutes.len(), keeper.interfaces.metrics().minutes_refused.load(Relaxed)), (0, 2));
+    }
+
     /// By its id a batch that is sent again meets itself: on the shard that follows from it, which has answered for it.
     #[tokio::test]
     async fn minutes_that_are_sent_again_go_to_the_same_shard_under_the_same_id() {
@@ -186,7 +231,7 @@ mod tests {
         tokio::spawn(async move { axum::serve(listener, router).await });
 
         let (interfaces, statement) = (Interfaces::new(&super::super::interface::Config::default()), LateInsert::default());
-        let batch = Batch { id: Uuid::from_u128(7), minutes: vec![minute()] };
+        let batch = Batch { id: Uuid::from_u128(7), minutes: vec![minute()], refusals: 0 };
         let mut keeper = Keeper { interfaces, link, statement, batch, was_refused: false };
         keeper.turn().await;
         assert!(asked.lock().unwrap().is_empty(), "how many shards there are is not known yet");
