@@ -29,6 +29,8 @@ impl Insert {
             ("optimize_on_insert", "0".to_owned()),
             // The limit of one statement is for questions: a block that never fitted would keep all behind it waiting. That of the server holds.
             ("max_memory_usage", "0".to_owned()),
+            // Numbers and addresses come in the narrowest type that holds them.
+            ("input_format_native_allow_types_conversion", "1".to_owned()),
             // A view that has not got the block yet takes it, though the table has it already.
             ("deduplicate_blocks_in_dependent_materialized_views", "1".to_owned()),
             // Views see a block in one piece and make one piece of it, every time alike: of several, some could be missing.
