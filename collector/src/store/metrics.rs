@@ -161,7 +161,8 @@ impl Metrics {
     pub fn spool_failed(&self, failure: &SpoolError, records_dropped: u64) {
         let mut inner = self.lock();
         *inner.spool_failures.entry(failure.name()).or_default() += 1;
-        if !inner.is_news(failure.name()) {
+        // What is lost is told by itself: the same trouble may have been told a moment ago, when it cost nothing yet.
+        if !inner.is_news(if records_dropped > 0 { "lost" } else { failure.name() }) {
             return;
         }
         if records_dropped > 0 {
@@ -169,6 +170,11 @@ impl Metrics {
         } else {
             warn!(error = %failure, "the spool fails");
         }
+    }
+
+    /// The program ends, and neither the engine nor the disk has taken what waited in memory.
+    pub fn lost_at_stop(records: u64) {
+        error!(records, "flows are lost with the stop: the engine has not said that it has them, and the spool takes no more");
     }
 
     /// A block cannot be read back.

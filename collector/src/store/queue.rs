@@ -211,6 +211,10 @@ impl Queue {
     pub fn close(&self) {
         self.retreat();
         let mut inner = self.lock();
+        let lost: u64 = inner.memory.iter().map(|block| block.charges.records()).sum();
+        if lost > 0 {
+            Metrics::lost_at_stop(lost);
+        }
         while let Some(block) = inner.memory.pop_front() {
             block.charges.turn(Fate::Waiting, Fate::DroppedBySpool);
         }
