@@ -108,7 +108,7 @@ mod tests {
             "receive": {"shards": 20000, "exporters_max": 0},
             "decode": {"templates_max": 0},
             "count": {"hosts_max": 0, "suspects_max": 65534},
-            "store": {"batch_rows_max": 0, "spool": {"blocks_max": 0}, "clickhouse": {"url": "127.0.0.1:8123", "database": "2weir", "cluster": "{cluster}"}}
+            "store": {"batch_rows_max": 0, "spool": {"octets_max": 1, "blocks_max": 0}, "clickhouse": {"url": "127.0.0.1:8123", "database": "2weir", "cluster": "{cluster}"}}
         }"#;
         let found = serde_json::from_str::<Config>(faulty).unwrap().check();
         let keys: Vec<&str> = found.iter().map(ConfigError::key).collect();
@@ -119,6 +119,7 @@ mod tests {
             "count.hosts_max",
             "count.suspects_max",
             "store.batch_rows_max",
+            "store.spool.octets_max",
             "store.spool.blocks_max",
             "store.clickhouse.url",
             "store.clickhouse.database",
@@ -126,8 +127,8 @@ mod tests {
         ];
         assert_eq!(keys, expected);
         assert_eq!(found[1].to_string(), "20000 is not within 0 to 256");
-        assert_eq!(found[7].to_string(), "must begin with https:// or http://");
-        assert_eq!(found[8].to_string(), "must be letters, digits and _, and not begin with a digit");
+        assert_eq!(found[8].to_string(), "must begin with https:// or http://");
+        assert_eq!(found[9].to_string(), "must be letters, digits and _, and not begin with a digit");
         let config = |database: &str, cluster: &str| {
             let text = format!(r#"{{"store": {{"clickhouse": {{"database": "{database}", "cluster": "{cluster}"}}}}}}"#);
             serde_json::from_str::<Config>(&text).unwrap().check().len()

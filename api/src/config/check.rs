@@ -110,19 +110,30 @@ pub fn read(text: &str) -> Result<Config, Vec<Problem>> {
     }
 }
 
-/// Reads the files that a configuration names, which are no part of it: it serves without them, and takes them up when they are there.
+/// Reads the files that a configuration names, which are no part of it, and looks whether its data have a place.
 ///
 /// # Errors
 ///
 /// Every [`Problem`] with them, at the keys that name them.
 pub fn read_named_files(file: &Path, config: &Config) -> Result<(), Problems> {
-    let found = collector::enrich::load::check(&config.collector.enrich);
+    let data_dir = place(&config.data_dir).map_err(|error| ("data_dir".to_owned(), error)).err();
+    let found = data_dir.into_iter().chain(collector::enrich::load::check(&config.collector.enrich));
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let (document, _) = DeTable::parse_recoverable(&text);
     let at = |(key, message): (String, String)| Problem { line: line_of(&text, find(document.get_ref(), &key)), key, message };
-    let mut problems: Vec<Problem> = found.into_iter().take(PROBLEMS_MAX).map(at).collect();
+    let mut problems: Vec<Problem> = found.take(PROBLEMS_MAX).map(at).collect();
     problems.sort_by_key(|problem| problem.line);
     if problems.is_empty() { Ok(()) } else { Err(Problems { file: file.to_owned(), problems }) }
+}
+
+/// Whether a folder can be made and written to: that is tried in it, or where it would be.
+fn place(folder: &Path) -> Result<(), String> {
+    let folder = std::path::absolute(folder).map_err(|error| error.to_string())?;
+    let existing = folder.ancestors().find(|folder| folder.exists()).unwrap_or(&folder);
+    let trial = existing.join(format!(".weir-check-{}", std::process::id()));
+    std::fs::create_dir(&trial)
+        .and_then(|()| std::fs::remove_dir(&trial))
+        .map_err(|error| format!("{} cannot be written to: {error}", existing.display()))
 }
 
 /// A step into a document.
@@ -291,6 +302,22 @@ mod tests {
         assert!(found[3].starts_with("weir.toml:9: api.listen: "), "{found:#?}");
         assert!(found[4].starts_with("weir.toml:10: api.lissten: unknown field"), "{found:#?}");
         assert!(found[5].starts_with("weir.toml:12: apii: unknown field"), "{found:#?}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_a_fault_of_its_key() {
+        let config = |folder: &Path| read(&format!("data_dir = \"{}\"\n", folder.display())).unwrap();
+        let file = std::env::temp_dir().join(format!("weir-check-{}", uuid::Uuid::new_v4()));
+        let check = |folder: &Path| read_named_files(&file, &config(folder)).map_err(|problems| problems.problems[0].clone());
+        // Where nothing is yet, it is made; in a file or where the kernel lets nobody write, it is not.
+        assert_eq!(check(&file.join("data")), Ok(()));
+        assert!(!file.exists());
+        std::fs::write(&file, "\ndata_dir = \"/proc/x\"\n").unwrap();
+        for folder in [file.join("data"), "/proc/x".into()] {
+            let problem = check(&folder).unwrap_err();
+            assert_eq!((problem.line, problem.key.as_str()), (2, "data_dir"), "{}", problem.message);
+        }
+        std::fs::remove_file(&file).unwrap();
     }
 
     #[test]

@@ -66,7 +66,9 @@ impl Config {
         faults.range("rate_wait_rows_per_exporter_max", self.rate_wait_rows_per_exporter_max, 0, 1 << 24);
         faults.range("embedded.memory_octets_max", self.embedded.memory_octets_max, 512 << 20, OCTETS_MAX);
         faults.range("embedded.threads_max", self.embedded.threads_max, 1, 256);
-        faults.range("spool.octets_max", self.spool.octets_max, 0, OCTETS_MAX);
+        if self.spool.octets_max != 0 {
+            faults.range("spool.octets_max", self.spool.octets_max, SPOOL_OCTETS_MIN, OCTETS_MAX);
+        }
         faults.range("spool.blocks_max", self.spool.blocks_max, 1, 1_000_000);
         let retention = &self.retention;
         for (level, days, octets) in [
@@ -100,6 +102,9 @@ pub(super) fn is_database(name: &str) -> bool {
 pub(super) fn is_cluster(name: &str) -> bool {
     name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-.".contains(letter))
 }
+
+/// A spool that is smaller has no room for a block of ten thousand flows or so: it would be none, and say that it is one.
+const SPOOL_OCTETS_MIN: u64 = 1 << 20;
 
 /// What can be asked for in octets: a pebibyte.
 const OCTETS_MAX: u64 = 1 << 50;
