@@ -191,8 +191,11 @@ fn sums_by_the_minute_and_the_hour_are_those_of_the_flows() {
     let rest = store.rest();
     let (from, to) = store.ends();
     for word in ["src_as,dst_country", "exporter,in_if,out_boundary,src_customer", "application,protocol", "src_prefix", "dst_prefix"] {
-        let pairs = [("from", from.as_str()), ("to", to.as_str()), ("group_by", word), ("limit", "1000"), ("top", "100")];
-        let ask = |path: &str, more: &[(&str, &str)]| rest.get(path, &[&pairs, more].concat());
+        let pairs = [("from", from.as_str()), ("to", to.as_str()), ("group_by", word)];
+        let ask = |path: &str, more: &[(&str, &str)]| {
+            let size = if path == "top" { ("limit", "1000") } else { ("top", "100") };
+            rest.get(path, &[&pairs[..], &[size], more].concat())
+        };
         // A condition that only flows can answer, and that all of them meet.
         let of_flows = ask("top", &[("filter", "octets >= 0")]);
         let of_sums = ask("top", &[]);
@@ -420,7 +423,9 @@ fn a_query_that_hits_a_limit_names_it_and_the_next_one_is_answered() {
     let (from, to) = store.ends();
     let ask = |change: fn(&mut api::query::Config), path: &str, word: &str| {
         let rest = Rest::start(&store.engine.link(), |config| change(&mut config.api.query));
-        let (status, _, octets) = rest.ask(path, &[("from", &from), ("to", &to), ("group_by", word), ("step", "1s")]);
+        let step = [("step", "1s")];
+        let pairs = [("from", from.as_str()), ("to", &to), ("group_by", word)];
+        let (status, _, octets) = rest.ask(path, &[&pairs[..], if path == "traffic" { &step } else { &[] }].concat());
         let json: Value = serde_json::from_slice(&octets).unwrap();
         (status, json["error"]["code"].as_str().unwrap_or("").to_owned(), json["error"]["message"].as_str().unwrap_or("").to_owned())
     };
