@@ -46,6 +46,9 @@ pub fn random(random: &mut Random, depth: u32) -> Meant {
 }
 
 fn comparison(random: &mut Random) -> Meant {
+    if random.chance(15) {
+        return if random.chance(60) { addresses(random) } else { numbers(random) };
+    }
     match random.below(6) {
         0 | 1 => address(random),
         2 => text(random),
@@ -107,6 +110,76 @@ fn address(random: &mut Random) -> Meant {
         list.iter().any(|prefix| prefix.is_v4() == end.address.is_v4() && prefix.contains(end.address))
     });
     Meant { text, holds }
+}
+
+/// A list longer than what is compared one by one: prefixes, ranges and single addresses, of one family or both, around those of the records.
+fn addresses(random: &mut Random) -> Meant {
+    let is_negated = random.chance(25);
+    let kind = if random.chance(30) { "prefix" } else { "address" };
+    let (word, ends) = ends(random, kind);
+    let of_prefixes = kind == "prefix";
+    let (has_v4, has_v6) = pick(random, &[(true, false), (false, true), (true, true)]);
+    // Of /64s alone, of finer ones, of both.
+    let kinds: [&[u8]; 3] = [&[48, 62, 64], &[100, 124, 126, 127], &[32, 64, 123, 125]];
+    let lengths = pick(random, &kinds);
+    let mut list = Vec::new();
+    for number in 0..random.within(20, 40) {
+        let is_v4 = has_v4 && (!has_v6 || number % 2 == 0);
+        let low = u128::from(random.below(20));
+        let (address, length) = if is_v4 {
+            let base = pick(random, &[0xffff_0a00_0000, 0xffff_0a02_0000, 0xffff_cb00_7100, 0xffff_cb00_7200]);
+            (base + low, pick(random, &[24, 28, 29, 30, 31, 32]))
+        } else {
+            (
+                0x2001_0db8_0000_0000_0000_0000_0000_0000 | u128::from(random.below(5)) << 80 | u128::from(random.below(3)) << 64 | low,
+                pick(random, lengths),
+            )
+        };
+        let prefix = Prefix::of(Address(address), length);
+        let last = Address(prefix.last().0 + u128::from(random.below(3)));
+        let is_range = !of_prefixes && random.chance(30);
+        list.push((prefix, is_range.then_some(last)));
+    }
+    let sign = if is_negated { "not in" } else { "in" };
+    let shown = |(prefix, last): &(Prefix, Option<Address>)| match last {
+        Some(last) => format!("{}..{last}", prefix.first()),
+        None => written(*prefix),
+    };
+    let text = format!("{word} {sign} ({})", list.iter().map(shown).collect::<Vec<_>>().join(","));
+    let fits = move |end: &End| {
+        list.iter().any(|(prefix, last)| match last {
+            _ if of_prefixes => prefix.is_v4() == end.prefix().is_v4() && prefix.covers(end.prefix()),
+            Some(last) => prefix.is_v4() == end.address.is_v4() && (prefix.first()..=*last).contains(&end.address),
+            None => prefix.is_v4() == end.address.is_v4() && prefix.contains(end.address),
+        })
+    };
+    Meant { text, holds: of_ends(ends, is_negated, fits) }
+}
+
+/// A long list of ranges of numbers, as far as the last there is.
+fn numbers(random: &mut Random) -> Meant {
+    let is_negated = random.chance(25);
+    let fields: [(&str, Read, u64, &[u64]); 4] = [
+        ("dst_port", |record| record.ends[1].port, 65_535, PORTS),
+        ("src_as", |record| record.ends[0].system, 4_294_967_295, &[0, 64_496, 64_500, 4_200_000_000]),
+        ("in_if", |record| record.ends[0].interface, 4_294_967_295, &[0, 1, 2, 3]),
+        ("octets", |record| record.octets, u64::MAX, &[0, 64, 10_000, 500_000]),
+    ];
+    let (word, read, max, values) = pick(random, &fields);
+    let mut list: Vec<(u64, u64)> = (0..random.within(18, 40))
+        .map(|_| {
+            let first =
+                pick(random, values).saturating_sub(u64::from(random.below(3))).saturating_add(100 * u64::from(random.below(50))).min(max);
+            (first, first.saturating_add(u64::from(random.below(5))).min(max))
+        })
+        .collect();
+    if random.chance(30) {
+        list.push((max - 10, max));
+    }
+    let sign = if is_negated { "not in" } else { "in" };
+    let text = format!("{word} {sign} ({})", list.iter().map(|(first, last)| format!("{first}..{last}")).collect::<Vec<_>>().join(", "));
+    let holds = move |record: &Record| list.iter().any(|(first, last)| (*first..=*last).contains(&read(record))) != is_negated;
+    Meant { text, holds: Box::new(holds) }
 }
 
 fn prefix(random: &mut Random) -> Meant {

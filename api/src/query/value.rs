@@ -164,7 +164,7 @@ fn address(field: Field, item: &Item, may_be_prefix: bool) -> Result<(Address, A
 }
 
 /// The ranges that hold of a range what is of the family of its ends: IPv4 lies in the midst of IPv6's numbers.
-fn of_one_family((first, last): (Address, Address)) -> Vec<(Address, Address)> {
+pub(super) fn of_one_family((first, last): (Address, Address)) -> Vec<(Address, Address)> {
     if first.is_v4() || first > V4_FIRST || last < V4_FIRST {
         return vec![(first, last)];
     }
