@@ -153,7 +153,7 @@ fn a_month_whose_minutes_have_gone_is_refused_with_those_that_are_kept() {
     assert_eq!(store.ask(&month("2026-09")).unwrap().bills.len(), 1);
     write(&store.engine, "traffic_1h", &[Row { minute: 2 * 1_440, ..minute }]);
     assert_eq!(refused("2026-09"), "minutes of 2026-09 are not kept; what can be billed is 2026-10 to 2026-10");
-    assert_eq!(refused("2026-11"), "minutes of 2026-11 are not kept; what can be billed is 2026-10 to 2026-10");
+    assert_eq!(refused("2026-11"), "2026-11 has not begun; what can be billed is 2026-10 to 2026-10");
 }
 
 /// A flow of September: the seconds after its start of the flow's beginning and end, interfaces, octets forth and back.

@@ -57,7 +57,17 @@ pub struct Bills {
 /// Why there is no bill.
 #[derive(Debug, thiserror::Error)]
 pub enum BillingError {
-    /// The month lies in the future, or its minutes are not kept any more.
+    /// The month lies in the future.
+    #[error("{month} has not begun; what can be billed is {first} to {last}")]
+    NotBegun {
+        /// What was asked for.
+        month: Month,
+        /// The first that can be billed.
+        first: Month,
+        /// The last.
+        last: Month,
+    },
+    /// The month's minutes are not kept any more.
     #[error("minutes of {month} are not kept; what can be billed is {first} to {last}")]
     Month {
         /// What was asked for.
@@ -175,11 +185,12 @@ const FIRST_HOUR: &str = "SELECT toUInt32(min(time)) AS first FROM traffic_1h WH
 /// [`BillingError`].
 pub async fn bills(client: &Client, question: &Question, now: Timestamp, patience: Duration) -> Result<Bills, BillingError> {
     let months = in_time(patience, months(client, &question.zone, now)).await?;
-    let refused = || BillingError::Month { month: question.month, first: months.0, last: months.1 };
-    if question.month < months.0 || question.month > months.1 {
-        return Err(refused());
+    let (month, (first, last)) = (question.month, months);
+    if month < first {
+        return Err(BillingError::Month { month, first, last });
     }
-    let period = Period::new(question.month, &question.zone, now).ok_or_else(refused)?;
+    let not_begun = || BillingError::NotBegun { month, first, last };
+    let period = Period::new(month, &question.zone, now).ok_or_else(not_begun)?;
     let store = Store { client, period: &period, patience };
     let heard: Vec<u32> = store.rows::<HeardRow>(store.query(HEARD)).await?.iter().map(|row| row.slot).collect();
     let all = store.subjects(question.by).await?;

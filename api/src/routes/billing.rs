@@ -44,7 +44,9 @@ async fn get(mut call: Call) -> Result<Answer, ApiError> {
         return Err(AskError::Limit { what: "more time", key: "billing_seconds_max", value: seconds_max }.into());
     };
     let bills = answered.map_err(|error| match error {
-        BillingError::Month { .. } => ApiError::InvalidParameter(vec![Fault::new("month", error.to_string())]),
+        BillingError::Month { .. } | BillingError::NotBegun { .. } => {
+            ApiError::InvalidParameter(vec![Fault::new("month", error.to_string())])
+        }
         BillingError::Silent => AskError::Away(error.to_string()).into(),
         BillingError::Engine(error) => desk.fault(&error).into(),
     })?;
