@@ -138,6 +138,8 @@ impl Live {
         for report in &snapshot.exporters {
             let heard =
                 news.exporters.entry(report.exporter).or_insert_with(|| Heard { first_seen: snapshot.taken_at, by_shard: BTreeMap::new() });
+            // A report tells of datagrams that came before it was made; one of a shard that was not asked in time, of earlier ones.
+            heard.first_seen = heard.first_seen.min(report.last_seen);
             heard.by_shard.insert(snapshot.shard, report.clone());
         }
         let targets = snapshot.hosts.iter().map(|host| host.target).chain(snapshot.targets.iter().map(|update| update.target));
@@ -330,6 +332,26 @@ mod tests {
         fn take(&mut self) -> bytes::Bytes {
             bytes::Bytes::new()
         }
+    }
+
+    /// Two shards that tell at 2 s and 3 s what they received before.
+    #[test]
+    fn an_exporter_is_not_seen_for_the_first_time_after_it_was_seen_for_the_last() {
+        let live = Live::new(Arc::new(Rates::new(1)));
+        let exporter: Address = "192.0.2.1".parse().unwrap();
+        let report = |last_seen: u64| ExporterReport {
+            exporter,
+            last_seen: Timestamp(last_seen),
+            ledger: Ledger::default(),
+            store: StoreLedger::default(),
+            domains: Vec::new(),
+        };
+        for (shard, taken_at, last_seen) in [(0, 2_000, 1_400), (1, 3_000, 1_100), (0, 4_000, 3_900)] {
+            let snapshot = Snapshot { shard, taken_at: Timestamp(taken_at), exporters: vec![report(last_seen)], ..Snapshot::default() };
+            live.observe(&snapshot);
+        }
+        let news = live.exporter(exporter).unwrap();
+        assert_eq!((news.first_seen, news.last_seen), (Timestamp(1_100), Timestamp(3_900)));
     }
 
     #[test]
