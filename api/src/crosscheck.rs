@@ -55,6 +55,8 @@ pub struct Exporter {
     pub lost_by_sequence: u64,
     /// Whether flows could be asked for.
     pub has_flows: bool,
+    /// Whether its interfaces are polled, and so lately that nothing can have been counted between two answers.
+    pub awaits_counters: bool,
 }
 
 /// One direction of an interface, held against itself.
@@ -104,10 +106,12 @@ impl Comparison {
 
     fn judge(&self, exporter: &Exporter) -> (&'static str, String) {
         let (Some(_), error) = (self.counted, self.ratio_error.unwrap_or(0.0)) else {
-            return (
-                "no_counters",
-                "nobody tells what the interface counts: poll it by SNMP or let the exporter send sFlow counters".to_owned(),
-            );
+            let reason = if exporter.awaits_counters {
+                "the first counters are awaited: the exporter is polled by SNMP, and what an interface counts is known from the second answer on"
+            } else {
+                "nobody tells what the interface counts: poll it by SNMP or let the exporter send sFlow counters"
+            };
+            return ("no_counters", reason.to_owned());
         };
         if !exporter.has_flows {
             return ("no_flows", "the store is away: only the interface's counters are known".to_owned());
@@ -213,7 +217,15 @@ mod tests {
     use super::*;
 
     fn exporter() -> Exporter {
-        Exporter { seconds: 60.0, layer_2_octets: 18.0, intervals: vec![1_000], interval_set: None, lost_by_sequence: 0, has_flows: true }
+        Exporter {
+            seconds: 60.0,
+            layer_2_octets: 18.0,
+            intervals: vec![1_000],
+            interval_set: None,
+            lost_by_sequence: 0,
+            has_flows: true,
+            awaits_counters: false,
+        }
     }
 
     /// A minute of 1,000-octet packets, a million of them, and flows of `factor` times their octets.
@@ -273,6 +285,9 @@ mod tests {
         let counted = Some(Counted { octets: 1e9, packets: 1e6, milliseconds: 60_000.0, source: "sflow" });
         let verdict = |flows, counted, exporter: &Exporter| Comparison::of(flows, counted, exporter).verdict;
         assert_eq!(verdict(Some(Flows::default()), None, &exporter()), "no_counters");
+        let explanation = |exporter: &Exporter| Comparison::of(None, None, exporter).explanation;
+        assert!(explanation(&exporter()).starts_with("nobody tells"));
+        assert!(explanation(&Exporter { awaits_counters: true, ..exporter() }).starts_with("the first counters are awaited"));
         assert_eq!(verdict(None, counted, &exporter()), "no_flows");
         assert_eq!(verdict(None, counted, &Exporter { has_flows: false, ..exporter() }), "no_flows");
         // Counters that stand still are no flows that are missing.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::routing::MethodFilter;
 use serde_json::{Value, json};
 
+use collector::enrich::interface::config::{Device, Snmp};
 use collector::enrich::interface::{Interface, Source};
 use schemas::counter::{DomainReport, SamplingSource};
 use schemas::interface::Boundary;
@@ -116,7 +117,15 @@ fn shared(call: &Call, news: &ExporterNews, has_flows: bool, range: Range) -> Ex
         interval_set: news.domains.iter().find(is_set).and_then(|domain| domain.sampling_interval),
         lost_by_sequence: news.ledger.lost_by_sequence,
         has_flows,
+        awaits_counters: awaits_counters(&call.app.config.collector.interfaces.snmp, news, call.now),
     }
+}
+
+/// Whether an exporter was heard so lately that the SNMP poller, which asks those that were heard, may not have counters of a whole minute.
+fn awaits_counters(snmp: &Snmp, news: &ExporterNews, now: Timestamp) -> bool {
+    let interval = |device: &Device| device.interval_seconds.unwrap_or(snmp.interval_seconds);
+    let device = snmp.devices.iter().find(|device| device.exporters.contains(news.exporter));
+    device.is_some_and(|device| now.since(news.first_seen) / 1_000 < interval(device).saturating_mul(2).saturating_add(60))
 }
 
 /// The minutes that a range touches, and without an end those that are over: counters and flows are kept by the minute, and of the one that is
