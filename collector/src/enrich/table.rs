@@ -83,17 +83,34 @@ impl Table {
     }
 
     /// One step for all, then the next: none of the loads of a step waits for another one.
+    ///
+    /// What only loads is by itself, a few instructions an address: with more between them fewer loads are under way at once.
     fn fill_group(&self, addresses: &[Address], numbers: &mut [u32]) {
+        let count_v4 = addresses.iter().map(|address| usize::from(address.is_v4())).sum::<usize>();
+        let (has_v4, has_v6) = (count_v4 > 0, count_v4 < addresses.len());
+        let mut touched = 0;
+        if has_v4 {
+            // The low bits of an address of the other family are as good as any: a load too many now and then costs less than a branch.
+            touched ^= addresses.iter().fold(0, |touched, address| touched ^ self.narrow.touch_index(low(*address)));
+        }
+        if has_v6 {
+            touched ^= addresses.iter().fold(0, |touched, address| touched ^ self.wide.touch_index(address.0));
+        }
+        black_box(touched);
         let mut spans = [Span::default(); GROUP];
         for (span, address) in spans.iter_mut().zip(addresses) {
             *span = self.span(*address);
         }
-        let mut touched = 0;
-        for (span, address) in spans.iter().zip(addresses) {
-            touched ^= if address.is_v4() { self.narrow.touch(*span) } else { self.wide.touch(*span) };
+        let spans = spans.get(..addresses.len()).unwrap_or_default();
+        touched = 0;
+        if has_v4 {
+            touched ^= spans.iter().fold(0, |touched, span| touched ^ self.narrow.touch(*span));
+        }
+        if has_v6 {
+            touched ^= spans.iter().fold(0, |touched, span| touched ^ self.wide.touch(*span));
         }
         black_box(touched);
-        for ((number, span), address) in numbers.iter_mut().zip(&spans).zip(addresses) {
+        for ((number, span), address) in numbers.iter_mut().zip(spans).zip(addresses) {
             *number = self.value(*address, *span);
         }
     }
@@ -147,9 +164,11 @@ fn rank<T: Copy + Ord>(starts: &[T], key: T) -> usize {
 
 /// The same for so few that they are all compared at once; of `starts` the first `count` count.
 #[inline]
-fn rank_of_few<T: Copy + Ord>(starts: &[T; LANES], count: u32, key: T) -> usize {
+fn rank_of_few<T: Copy + Ord>(starts: &[T; LANES], count: usize, key: T) -> usize {
+    // As wide as the narrowest starts: wider lanes would be halved into them again.
+    let count = u16::try_from(count).unwrap_or(u16::MAX);
     let mut rank = 0u16;
-    for (lane, start) in (0..).zip(starts) {
+    for (lane, start) in (0u16..).zip(starts) {
         rank += u16::from(lane < count) & u16::from(*start <= key);
     }
     usize::from(rank)

@@ -71,10 +71,18 @@ impl Narrow {
         }
     }
 
-    /// Loads the begin of the cell, and returns it, for it has no other use.
+    /// Loads what the span of an address is told by, and returns it, for it has no other use.
+    #[inline]
+    pub(super) fn touch_index(&self, address: u32) -> u32 {
+        self.before.get((address >> (32 - INDEX_BITS)) as usize).copied().unwrap_or(0)
+    }
+
+    /// Loads the begin and the end of the cell, which may be another line of the cache.
     #[inline]
     pub(super) fn touch(&self, span: Span) -> u32 {
-        self.cells.get(span.first as usize * RUN_HALVES).copied().map_or(0, u32::from)
+        let first = span.first as usize * RUN_HALVES;
+        let (begin, end) = (self.cells.get(first), self.cells.get(first + span.count as usize * RUN_HALVES));
+        u32::from(begin.copied().unwrap_or(0) ^ end.copied().unwrap_or(0))
     }
 
     /// What holds for the address: by the last run of its cell that does not begin behind it.
@@ -84,7 +92,7 @@ impl Narrow {
         let key = low_bits(address);
         let few = self.cells.get(first..first + LANES).and_then(|lanes| lanes.first_chunk()).filter(|_| count <= LANES);
         let rank = match few {
-            Some(lanes) => rank_of_few(lanes, span.count, key),
+            Some(lanes) => rank_of_few(lanes, count, key),
             None => rank(self.cells.get(first..first + count).unwrap_or_default(), key),
         };
         let at = first + count + 2 * rank.saturating_sub(1);

@@ -124,6 +124,17 @@ impl Wide {
         }
     }
 
+    /// Loads what the span of an address is told by, and returns it, for it has no other use.
+    #[inline]
+    pub(super) fn touch_index(&self, address: u128) -> u32 {
+        let first_cell = cell(address, 0);
+        let page = self.pages.get(first_cell).copied().unwrap_or(0);
+        match usize::from(page).checked_sub(1) {
+            None => self.before.get(first_cell).copied().unwrap_or(0),
+            Some(page) => self.before_in_page.get(page * (CELLS + 1) + cell(address, 1)).copied().unwrap_or(0),
+        }
+    }
+
     /// Loads what a search of the span begins with, and returns some of it, for it has no other use.
     #[inline]
     pub(super) fn touch(&self, span: Span) -> u32 {
@@ -139,7 +150,7 @@ impl Wide {
             let key = middle(address);
             let few = self.middles.get(first..first + LANES).and_then(|lanes| lanes.first_chunk()).filter(|_| count <= LANES);
             match few {
-                Some(lanes) => rank_of_few(lanes, span.count, key),
+                Some(lanes) => rank_of_few(lanes, count, key),
                 None => rank(self.middles.get(first..first + count).unwrap_or_default(), key),
             }
         } else {
