@@ -172,8 +172,11 @@ impl FromStr for Prefix {
             return Ok(address.host());
         }
         let net: IpNet = text.parse().map_err(|_| PrefixError::Syntax(text.to_owned()))?;
-        let prefix = Self::of(net.addr().into(), net.prefix_len());
-        if prefix.first != net.addr().into() {
+        let address = Address::from(net.addr());
+        // An IPv4 address may be written as IPv6 (::ffff:0:0/96): the length counts in the family of the text.
+        let bits = if net.addr().is_ipv4() { 96 + net.prefix_len() } else { net.prefix_len() };
+        let prefix = Self { first: Address(address.0 & mask(bits)), bits };
+        if prefix.first != address {
             return Err(PrefixError::HostBits(text.to_owned(), prefix.to_string()));
         }
         Ok(prefix)
@@ -282,6 +285,18 @@ mod tests {
 
     fn prefix(text: &str) -> Prefix {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn ipv4_written_as_ipv6_is_ipv4() {
+        for (mapped, plain) in
+            [("::ffff:10.0.0.0/104", "10.0.0.0/8"), ("::ffff:203.0.113.7", "203.0.113.7"), ("::ffff:0:0/96", "0.0.0.0/0")]
+        {
+            assert_eq!(mapped.parse::<Prefix>(), plain.parse());
+        }
+        // Wider than the mapped addresses it is IPv6's; what has bits behind its length is told by the length that was meant.
+        assert!(!"::/64".parse::<Prefix>().unwrap().is_v4());
+        assert!(matches!("::ffff:10.1.0.0/104".parse::<Prefix>(), Err(PrefixError::HostBits(_, meant)) if meant == "10.0.0.0/8"));
     }
 
     #[test]
