@@ -114,7 +114,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            eprintln!("{}", told(&error));
             ExitCode::FAILURE
         }
     }
@@ -154,4 +154,31 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+}
+
+/// An error with its causes, each once: many tell theirs already.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || std::io::Error::other("no such file");
+        let twice = anyhow::Error::new(collector::StartError::Thread(cause())).context("weir does not start");
+        assert_eq!(super::told(&twice), "weir does not start: cannot start a thread: no such file");
+        let once = Err::<(), _>(cause()).context("cannot be read").unwrap_err();
+        assert_eq!(super::told(&once), "cannot be read: no such file");
+    }
 }
