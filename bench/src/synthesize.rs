@@ -23,6 +23,7 @@ pub use attack::{Attack, Vector};
 pub use demo::demo;
 pub use draft::Draft;
 pub use exporter::{Exporter, Layout};
+pub use frame::{frame, frame_octets};
 pub use pool::Pool;
 pub use random::Random;
 pub use router::{Router, Sent};
@@ -86,6 +87,18 @@ impl std::str::FromStr for Protocol {
     }
 }
 
+/// Whether packets are whole, or which part of a larger one they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fragment {
+    /// Not a part.
+    #[default]
+    Whole,
+    /// The first part, which carries the ports.
+    First,
+    /// A later one, which carries none.
+    Later,
+}
+
 /// One flow as a router sees it, before it is put into a protocol's record; counts are those that the exporter
 /// sampled, so the traffic on the wire is `packets` × the sampling interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +115,8 @@ pub struct Flow {
     pub protocol: u8,
     /// All TCP flags seen.
     pub tcp_control_bits: u8,
-    /// Later fragments: these carry no ports.
-    pub later_fragment: bool,
+    /// Whether its packets are parts of larger ones.
+    pub fragment: Fragment,
     /// Sampled packets.
     pub packets: u64,
     /// Sampled IP octets.

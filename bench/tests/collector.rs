@@ -1,10 +1,11 @@
 //! What is synthesized, read back by the collector: every flow once, with its counts, times and sampling rate.
 #![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use bench::synthesize::{Exporter, Flow, Hosts, Layout, Popularity, Protocol, Traffic};
+use bench::synthesize::{Exporter, Flow, Fragment, Hosts, Layout, Popularity, Protocol, Traffic, frame};
+use collector::decode::frame::{Link, dissect};
 use collector::decode::{Config, Datagram, Decoder, ROWS_PER_DATAGRAM_MAX, Templates};
 use collector::exporter::Exporters;
-use schemas::flow::FlowBatch;
+use schemas::flow::{FlowBatch, fragment};
 use schemas::net::{Address, PrefixSet};
 use schemas::time::Timestamp;
 
@@ -80,5 +81,34 @@ fn the_collector_reads_what_was_put_in_and_misses_nothing() {
             }
             assert_eq!(batch.sampling_interval[index], INTERVAL, "{protocol:?}");
         }
+    }
+}
+
+/// First fragments have ports, later ones none; both are known as fragments, and whole packets are not.
+#[test]
+fn fragments_of_both_families_are_read_as_what_they_are() {
+    for (source, destination) in [("192.0.2.1", "203.0.113.7"), ("2001:db8::1", "2001:db8:1::7")] {
+        let flow = Flow {
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+            source_port: 53,
+            destination_port: 4_444,
+            protocol: 17,
+            tcp_control_bits: 0,
+            fragment: Fragment::Whole,
+            packets: 1,
+            octets: 1_400,
+            start: NOW,
+            end: NOW,
+            ingress_interface: 1,
+            egress_interface: 2,
+            ttl: 60,
+        };
+        let read = |part| {
+            let headers = dissect(Link::Ethernet, &frame(&Flow { fragment: part, ..flow }, 128)).unwrap();
+            assert_eq!((headers.destination_address, headers.protocol_identifier), (flow.destination, 17), "{part:?} {source}");
+            (headers.source_port, headers.fragment & fragment::FRAGMENT != 0)
+        };
+        assert_eq!([Fragment::Whole, Fragment::First, Fragment::Later].map(read), [(53, false), (53, true), (0, true)], "{source}");
     }
 }

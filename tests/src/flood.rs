@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant, SystemTime};
 
-use bench::synthesize::{Attack, Exporter, Flow, Layout, Protocol, Vector};
+use bench::synthesize::{Attack, Exporter, Flow, Fragment, Layout, Protocol, Vector};
 use schemas::net::{Address, Prefix};
 use schemas::time::Timestamp;
 
@@ -125,7 +125,7 @@ impl OneShot {
             destination_port: 443,
             protocol: 17,
             tcp_control_bits: 0,
-            later_fragment: false,
+            fragment: Fragment::Whole,
             packets: packets / 8,
             octets: packets / 8 * 1_000,
             start: Timestamp(moment.0 - 1_000),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::Duration;
 
-use bench::synthesize::{Exporter, Flow, Layout, Protocol};
+use bench::synthesize::{Exporter, Flow, Fragment, Layout, Protocol};
 use schemas::net::Address;
 use schemas::time::Timestamp;
 
@@ -87,7 +87,7 @@ pub fn flow(source: u32, now: Timestamp) -> Flow {
         destination_port: 40_000,
         protocol: 6,
         tcp_control_bits: 0x10,
-        later_fragment: false,
+        fragment: Fragment::Whole,
         packets: 3,
         octets: 1_500,
         start: Timestamp(now.0 - 1_000),

@@ -4,7 +4,7 @@ use schemas::net::{Address, Prefix};
 use schemas::time::Timestamp;
 
 use super::traffic::peer;
-use super::{Flow, Random};
+use super::{Flow, Fragment, Random};
 
 /// What an attack is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl Attack {
             },
             protocol: if icmp && !self.target.is_v4() { 58 } else { protocol },
             tcp_control_bits,
-            later_fragment: self.vector == Vector::Fragments,
+            fragment: if self.vector == Vector::Fragments { Fragment::Later } else { Fragment::Whole },
             packets,
             octets: packets * u64::from(octets),
             start,

@@ -67,6 +67,11 @@ impl Draft {
         self.flows += 1;
     }
 
+    /// A draft with room for a full datagram.
+    pub(super) fn new() -> Self {
+        Self { octets: Vec::with_capacity(super::PAYLOAD_OCTETS_MAX), open: Vec::with_capacity(64), ..Self::default() }
+    }
+
     /// Appends the low `length` octets of `value`, big-endian.
     pub(super) fn put(&mut self, value: u128, length: usize) {
         let octets = value.to_be_bytes();
@@ -86,6 +91,11 @@ impl Draft {
     /// Appends octets as they are.
     pub(super) fn put_octets(&mut self, octets: &[u8]) {
         self.octets.extend_from_slice(octets);
+    }
+
+    /// Appends what `write` appends.
+    pub(super) fn put_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.octets);
     }
 
     /// Appends zeroes up to a multiple of `unit` octets.

@@ -1,6 +1,6 @@
 //! The first octets of an Ethernet frame, as a switch samples them.
 
-use super::Flow;
+use super::{Flow, Fragment};
 
 /// Octets of an Ethernet header without tags.
 pub(super) const ETHERNET_OCTETS: usize = 14;
@@ -8,6 +8,13 @@ pub(super) const ETHERNET_OCTETS: usize = 14;
 pub(super) const CHECK_OCTETS: usize = 4;
 /// Least octets of a frame without its check sequence.
 const FRAME_OCTETS_MIN: usize = 60;
+/// Where a later fragment lies in its packet, in octets; IPv4 counts eights of them, IPv6 has three bits of flags below those.
+const LATER_OFFSET: u16 = 1_480;
+/// "More fragments follow" in the first octet of IPv4's flags, and in the last of IPv6's offset (RFC 791 §3.1, RFC 8200 §4.5).
+const MORE_V4: u8 = 0x20;
+const MORE_V6: u8 = 1;
+/// The next header that says "fragment".
+const FRAGMENT_HEADER: u8 = 44;
 
 /// IP octets of each packet of `flow`, at least what its headers take.
 pub(super) fn packet_octets(flow: &Flow) -> usize {
@@ -16,37 +23,54 @@ pub(super) fn packet_octets(flow: &Flow) -> usize {
 }
 
 /// Octets of the frame on the wire, its check sequence not counted.
-pub(super) fn frame_octets(flow: &Flow) -> usize {
+#[must_use]
+pub fn frame_octets(flow: &Flow) -> usize {
     (ETHERNET_OCTETS + packet_octets(flow)).max(FRAME_OCTETS_MIN)
 }
 
-/// The first `length_max` octets of a packet of `flow`, or all of a shorter one.
-pub(super) fn header(flow: &Flow, length_max: usize) -> Vec<u8> {
+/// The first `length_max` octets of the frame of a packet of `flow`, or all of a shorter one.
+#[must_use]
+pub fn frame(flow: &Flow, length_max: usize) -> Vec<u8> {
     let mut frame = Vec::with_capacity(length_max.max(FRAME_OCTETS_MIN));
+    write(flow, frame_octets(flow).min(length_max), &mut frame);
+    frame
+}
+
+/// Appends the first `length` octets of a packet of `flow`.
+pub(super) fn write(flow: &Flow, length: usize, frame: &mut Vec<u8>) {
+    let start = frame.len();
     frame.extend_from_slice(&[0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2]);
     let octets = packet_octets(flow);
     if flow.source.is_v4() {
         frame.extend_from_slice(&[0x08, 0x00]);
         frame.extend_from_slice(&ipv4(flow, octets));
     } else {
+        let is_part = flow.fragment != Fragment::Whole;
         frame.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0]);
         frame.extend_from_slice(&sixteen(octets - 40));
-        frame.extend_from_slice(&[flow.protocol, flow.ttl]);
+        frame.extend_from_slice(&[if is_part { FRAGMENT_HEADER } else { flow.protocol }, flow.ttl]);
         frame.extend_from_slice(&flow.source.0.to_be_bytes());
         frame.extend_from_slice(&flow.destination.0.to_be_bytes());
+        if is_part {
+            let [high, low] = if flow.fragment == Fragment::Later { LATER_OFFSET.to_be_bytes() } else { [0, MORE_V6] };
+            frame.extend_from_slice(&[flow.protocol, 0, high, low, 0, 0, 0, 1]);
+        }
     }
-    if !flow.later_fragment {
-        transport(&mut frame, flow, octets);
+    if flow.fragment != Fragment::Later {
+        transport(frame, flow, octets);
     }
-    frame.resize(frame_octets(flow).min(length_max), 0);
-    frame
+    frame.resize(start + length, 0);
 }
 
-/// A header without options; a later fragment lies at offset 1,480 of its packet.
+/// A header without options; a later fragment is the last of its packet.
 fn ipv4(flow: &Flow, octets: usize) -> [u8; 20] {
     let mut header = [0u8; 20];
     let [length_high, length_low] = sixteen(octets);
-    let [offset_high, offset_low] = if flow.later_fragment { (1_480u16 / 8).to_be_bytes() } else { [0x40, 0] };
+    let [offset_high, offset_low] = match flow.fragment {
+        Fragment::Whole => [0x40, 0],
+        Fragment::First => [MORE_V4, 0],
+        Fragment::Later => (LATER_OFFSET / 8).to_be_bytes(),
+    };
     let [_, _, _, _, _, _, _, _, _, _, _, _, s0, s1, s2, s3] = flow.source.0.to_be_bytes();
     let [_, _, _, _, _, _, _, _, _, _, _, _, d0, d1, d2, d3] = flow.destination.0.to_be_bytes();
     header.copy_from_slice(&[

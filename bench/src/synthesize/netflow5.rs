@@ -12,7 +12,7 @@ pub(super) const RECORDS_MAX: usize = 30;
 
 /// A datagram of at most [`RECORDS_MAX`] IPv4 flows; the sequence counts flows.
 pub(super) fn draft(layout: &Layout, now: Timestamp, flows: &[Flow]) -> Draft {
-    let mut draft = Draft::default();
+    let mut draft = Draft::new();
     draft.put_u16(5);
     draft.put_u16(u16::try_from(flows.len()).unwrap_or(0));
     draft.leave(Open::Uptime);

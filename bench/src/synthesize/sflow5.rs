@@ -10,7 +10,7 @@ const HEADER_OCTETS: usize = 128;
 pub(super) const SAMPLES_MAX: usize = 6;
 
 fn header(layout: &Layout, samples: usize) -> Draft {
-    let mut draft = Draft::default();
+    let mut draft = Draft::new();
     draft.put_u32(5);
     // The agent's address is of type 1, IPv4.
     draft.put_u32(1);
@@ -50,8 +50,9 @@ pub(super) fn announcement(layout: &Layout) -> Draft {
 }
 
 fn sample(draft: &mut Draft, layout: &Layout, flow: &Flow) {
-    let header = frame::header(flow, HEADER_OCTETS);
-    let padded = header.len().next_multiple_of(4);
+    let frame_octets = frame::frame_octets(flow);
+    let header_octets = frame_octets.min(HEADER_OCTETS);
+    let padded = header_octets.next_multiple_of(4);
     draft.put_u32(1);
     // 32 octets of sample header; 8 + 16 around the frame's header; 8 + 16 of switch data.
     draft.put_u32(u32::try_from(32 + 24 + padded + 24).unwrap_or(0));
@@ -61,10 +62,9 @@ fn sample(draft: &mut Draft, layout: &Layout, flow: &Flow) {
     draft.put_u32(layout.sampling_interval);
     [0, 0, flow.ingress_interface, flow.egress_interface, 2].into_iter().for_each(|word| draft.put_u32(word));
     // Raw packet header: Ethernet, the frame's length with its check sequence, which is stripped.
-    let frame_octets = u32::try_from(frame::frame_octets(flow) + CHECK_OCTETS).unwrap_or(0);
-    let header_octets = u32::try_from(header.len()).unwrap_or(0);
-    [1, u32::try_from(16 + padded).unwrap_or(0), 1, frame_octets, 4, header_octets].into_iter().for_each(|word| draft.put_u32(word));
-    draft.put_octets(&header);
+    let [frame_octets, header_words] = [frame_octets + CHECK_OCTETS, header_octets].map(|octets| u32::try_from(octets).unwrap_or(0));
+    [1, u32::try_from(16 + padded).unwrap_or(0), 1, frame_octets, 4, header_words].into_iter().for_each(|word| draft.put_u32(word));
+    draft.put_with(|octets| frame::write(flow, header_octets, octets));
     draft.pad(4);
     // Extended switch data: VLAN 100 and priority 0 on both sides.
     [1_001, 16, 100, 0, 100, 0].into_iter().for_each(|word| draft.put_u32(word));

@@ -155,7 +155,7 @@ pub(super) fn records_max(protocol: Protocol, v4: bool) -> usize {
 
 /// The header; version 9 counts records in it, IPFIX has the length of the message there.
 fn header(layout: &Layout) -> Draft {
-    let mut draft = Draft::default();
+    let mut draft = Draft::new();
     draft.put_u16(if is_netflow9(layout) { 9 } else { 10 });
     draft.put_u16(0);
     if is_netflow9(layout) {

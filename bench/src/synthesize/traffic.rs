@@ -3,7 +3,7 @@
 use schemas::net::{Address, Prefix};
 use schemas::time::Timestamp;
 
-use super::{Flow, Random};
+use super::{Flow, Fragment, Random};
 
 /// How the traffic is spread over the hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl Traffic {
             destination_port: ports.1,
             protocol: if icmp && !prefix.is_v4() { 58 } else { service.protocol },
             tcp_control_bits: if service.protocol == 6 { if packets > 3 { 0x1b } else { 0x10 } } else { 0 },
-            later_fragment: false,
+            fragment: Fragment::Whole,
             packets: u64::from(packets),
             octets,
             start: Timestamp(end.0.saturating_sub(u64::from(lasted))),

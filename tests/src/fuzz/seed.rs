@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use bench::synthesize::{Exporter, Flow, Layout, Protocol};
+use bench::synthesize::{Exporter, Flow, Fragment, Layout, Protocol};
 use collector::store::spool::{record, segment};
 use schemas::net::Address;
 use schemas::time::Timestamp;
@@ -107,7 +107,7 @@ pub fn datagrams(protocol: Protocol, sampling_interval: u32) -> Vec<Vec<u8>> {
             destination_port: 40_000,
             protocol: if number == 1 { 6 } else { 17 },
             tcp_control_bits: if number == 1 { 0x12 } else { 0 },
-            later_fragment: false,
+            fragment: Fragment::Whole,
             packets: 3,
             octets: 1_500,
             start: Timestamp(MOMENT.0 - 2_000),
