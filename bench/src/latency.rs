@@ -87,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// The nearest-rank percentile of ascending values: the smallest that at least `percent` of 100 do not pass.
-fn rank(sorted: &[f64], percent: usize) -> f64 {
+pub(crate) fn rank(sorted: &[f64], percent: usize) -> f64 {
     let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }

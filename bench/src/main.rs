@@ -2,6 +2,7 @@
 
 mod allocations;
 mod cpu;
+mod detect;
 mod latency;
 mod load;
 mod measure;
@@ -35,6 +36,8 @@ struct Arguments {
 enum Command {
     /// Measures decode and count alone, on datagrams from memory
     Cpu(cpu::Arguments),
+    /// Measures how often, how soon and how wrongly attacks are found, on seeded scenarios
+    Detect(detect::Arguments),
     /// Sends synthesized flow telemetry at a rate, for a time
     Load(load::Arguments),
     /// Measures the time from a crossing to the route in a router, with two gobgpd
@@ -50,6 +53,7 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Cpu(arguments) => cpu::run(&arguments),
+        Command::Detect(arguments) => detect::run(&arguments),
         Command::Latency(arguments) => latency::run(&arguments),
         Command::Load(arguments) => load::run(&arguments),
         Command::Pipe(arguments) => pipe::run(&arguments),
