@@ -41,7 +41,7 @@ use traffic::{Amount, Ports, Rows, Shares};
 use volume::Exported;
 use watch::Watch;
 
-/// Hosts, or prefixes, that a shard can be asked to count: up to 46 GB.
+/// Hosts, or prefixes, that a shard can be asked to count: up to 21 GB.
 const HOSTS_MAX: u64 = 1 << 27;
 
 /// Records of a new suspect's past that are counted at most.
@@ -51,7 +51,7 @@ const PAST_RECORDS_MAX: usize = 16_384;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Entries of hosts, one for each direction; cells of 128 octets, of which there are 1.3 to 2.7 times as many: a power of two.
+    /// Entries of hosts, one for each direction; 160 octets each: cells of 128 octets, of which there are a quarter more.
     pub hosts_max: usize,
     /// Entries of /24 and /48 prefixes, one for each direction.
     pub prefixes_max: usize,
