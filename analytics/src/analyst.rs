@@ -9,6 +9,7 @@ use schemas::rule::{Rule, RuleState};
 use schemas::time::Timestamp;
 use uuid::Uuid;
 
+use crate::baseline::{Baselines, Rate};
 use crate::config::{self, Config, Override};
 use crate::detect::carpet;
 use crate::detect::limit::{Limit, Limits};
@@ -18,12 +19,9 @@ use crate::incident::{self, Case, Change};
 use crate::loss::Loss;
 use crate::merge::{Merger, SLOTS_PER_SECOND, slot_of};
 use crate::metrics::Metrics;
-use crate::rates::{Rate, Rates};
 
 /// Ended incidents that still hear of their rules.
 const RECENT_MAX: usize = 1_000;
-/// Hosts and prefixes whose rates are kept for the API.
-const HOSTS_MAX: usize = 2_000_000;
 
 /// What the analysts have to tell.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +77,7 @@ pub struct Analyst {
     /// The last slot that an ended incident of the target explains.
     explained: BTreeMap<Target, u64>,
     recent: VecDeque<Incident>,
-    rates: Arc<Rates>,
+    baselines: Arc<Baselines>,
     loss: Loss,
     shown_at: Timestamp,
     groups: Groups,
@@ -100,7 +98,7 @@ impl Analyst {
             quiet: BTreeMap::new(),
             explained: BTreeMap::new(),
             recent: VecDeque::new(),
-            rates: Arc::new(Rates::new(HOSTS_MAX)),
+            baselines: Arc::new(Baselines::new(&config.baseline, metrics.clone())),
             loss: Loss::default(),
             shown_at: Timestamp::default(),
             groups: Groups::default(),
@@ -109,10 +107,10 @@ impl Analyst {
         }
     }
 
-    /// The live rates, to be read by other threads.
+    /// What everybody carries and what is normal, to be read by other threads.
     #[must_use]
-    pub fn rates(&self) -> Arc<Rates> {
-        Arc::clone(&self.rates)
+    pub fn baselines(&self) -> Arc<Baselines> {
+        Arc::clone(&self.baselines)
     }
 
     /// Replaces the limits that are set at run time: those of nodes and the API's thresholds.
@@ -141,7 +139,7 @@ impl Analyst {
 
     /// Takes in what a shard tells.
     pub fn observe(&mut self, snapshot: Snapshot) {
-        self.rates.report(snapshot.shard, &snapshot.hosts, snapshot.taken_at);
+        self.baselines.report(&snapshot.hosts, snapshot.taken_at);
         self.loss.learn(&snapshot);
         self.merger.merge(snapshot);
     }
@@ -158,6 +156,8 @@ impl Analyst {
         self.end(now, &mut events);
         self.group(now, &mut events);
         self.tell(now, &mut events);
+        // Nothing is learned of what goes on there, nor of what a person has spoken about before it has fallen.
+        self.baselines.attacked(self.cases.keys().chain(self.quiet.keys()));
         self.merger.age(now);
         self.show_rates(now);
         events
@@ -168,7 +168,7 @@ impl Analyst {
         let mut findings = Vec::new();
         for (target, track) in self.merger.iter_mut() {
             let Some(changed) = track.changed.take() else { continue };
-            let limit = self.limits.of(*target);
+            let limit = self.baselines.raise(self.limits.of(*target), *target);
             let explained = self.explained.get(target).copied().unwrap_or(0);
             let multiples = self.limits.multiples();
             let look = Look { ring: &track.ring, changed, explained, limit: &limit, multiples, rules: &self.rules };
@@ -207,7 +207,8 @@ impl Analyst {
             return;
         }
         let Some(track) = self.merger.get(&target) else { return };
-        if let Some(case) = Case::open(target, &finding.scan, track, finding.limit, &self.rules, self.loss.of(&track.details), now) {
+        if let Some(mut case) = Case::open(target, &finding.scan, track, finding.limit, &self.rules, self.loss.of(&track.details), now) {
+            case.incident.baseline = self.baselines.usual(target);
             self.metrics.incident_opened(&case.incident);
             events.push(Event::Opened(Box::new(case.incident.clone())));
             self.cases.insert(target, case);
@@ -297,7 +298,7 @@ impl Analyst {
         };
         // Of records that come late, the last second knows nothing: their reports do.
         let fresh = self.merger.iter().filter(|(_, track)| track.lateness.milliseconds() <= 2_000);
-        self.rates.show_suspects(fresh.map(|(target, track)| (*target, rate(track))).collect(), now);
+        self.baselines.show_suspects(fresh.map(|(target, track)| (*target, rate(track))).collect(), now);
     }
 
     /// A person's word: the incident is over, or was none. Its target is left alone until its traffic has fallen.
@@ -315,6 +316,9 @@ impl Analyst {
         }
         let text = if status == IncidentStatus::FalsePositive { "marked as a false positive" } else { "resolved by hand" };
         let event = self.close(target, status, text, now).ok_or(AnalystError::NotOpen(uuid))?;
+        if status == IncidentStatus::FalsePositive {
+            self.baselines.teach(event.incident(), now);
+        }
         self.quiet.insert(target, slot_of(now));
         Ok(event)
     }

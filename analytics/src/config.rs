@@ -1,5 +1,8 @@
 //! What the operator may set of detection and mitigation; every key has a working default.
 
+mod baseline;
+
+pub use baseline::Baseline;
 use schemas::net::Prefix;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// `[analytics.threshold]`: when traffic is an attack.
     pub threshold: Threshold,
+    /// `[analytics.baseline]`: what is learned of every host, prefix and node.
+    pub baseline: Baseline,
     /// `[analytics.incident]`: how an incident is confirmed, followed and closed.
     pub incident: Incident,
     /// `[analytics.mitigation]`: what may be announced, where and for how long.
@@ -19,7 +24,13 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { threshold: Threshold::default(), incident: Incident::default(), mitigation: Mitigation::default(), targets_max: 4_096 }
+        Self {
+            threshold: Threshold::default(),
+            baseline: Baseline::default(),
+            incident: Incident::default(),
+            mitigation: Mitigation::default(),
+            targets_max: 4_096,
+        }
     }
 }
 
@@ -307,6 +318,10 @@ impl Config {
             range("threshold.window_multiples", multiple, 0.0, 1_000.0)?;
         }
         range("threshold.prefix_multiple", self.threshold.prefix_multiple, 0.01, 1_000_000.0)?;
+        range("baseline.warm_up_minutes", f64::from(self.baseline.warm_up_minutes), 1.0, 10_080.0)?;
+        range("baseline.spreads", self.baseline.spreads, 0.0, 10.0)?;
+        range("baseline.accept_hours", f64::from(self.baseline.accept_hours), 1.0, 500.0)?;
+        range("baseline.save_seconds", self.baseline.save_seconds as f64, 1.0, 86_400.0)?;
         range("incident.end_ratio", self.incident.end_ratio, 0.01, 1.0)?;
         range("incident.sampling_errors", self.incident.sampling_errors, 0.0, 10.0)?;
         range("mitigation.prefix_length_min_v4", f64::from(self.mitigation.prefix_length_min_v4), 8.0, 32.0)?;

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod analyst;
+pub mod baseline;
 pub mod config;
 pub mod detect;
 pub mod group;
@@ -13,7 +14,6 @@ pub mod loss;
 pub mod merge;
 pub mod metrics;
 pub mod mitigate;
-pub mod rates;
 
 pub use analyst::{Analyst, Event};
 pub use config::Config;

@@ -39,6 +39,10 @@ counts! {
     incidents_refused = "weir_analytics_incidents_refused_total",
     /// Host findings that an open incident of their prefix holds already.
     findings_folded = "weir_analytics_findings_folded_total",
+    /// Reports of hosts and prefixes, nodes and teachings for which the baselines have no room.
+    baselines_refused = "weir_analytics_baselines_refused_total",
+    /// Minutes of hosts and prefixes that were not learned, since their traffic drifted away from what is usual.
+    baseline_values_held = "weir_analytics_baseline_values_held_total",
     /// Rules handed to an adapter.
     rules_announced = "weir_analytics_rules_announced_total",
     /// Rules read back from a speaker.
@@ -100,6 +104,14 @@ impl Metrics {
     pub(crate) fn incident_refused(&self, target: Prefix) {
         one(&self.0.incidents_refused);
         tracing::error!(%target, "no room for another open incident");
+    }
+
+    pub(crate) fn baseline_refused(&self) {
+        one(&self.0.baselines_refused);
+    }
+
+    pub(crate) fn value_held(&self) {
+        one(&self.0.baseline_values_held);
     }
 
     pub(crate) fn finding_folded(&self) {

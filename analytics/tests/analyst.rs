@@ -3,8 +3,8 @@
 
 use analytics::config::{Override, Rates, Threshold};
 use analytics::{Analyst, Config, Event};
-use schemas::counter::{Detail, Direction, Snapshot, Spread, Target, TargetUpdate, Volume};
-use schemas::incident::{Family, Incident, IncidentStatus, Severity, TimelineKind};
+use schemas::counter::{Detail, Direction, HostReport, Snapshot, Spread, Target, TargetUpdate, Volume};
+use schemas::incident::{Family, Incident, IncidentStatus, LimitSource, Severity, TimelineKind};
 use schemas::net::Address;
 use schemas::rule::{IntentType, Rule, RuleOwner, RuleState};
 use schemas::time::Timestamp;
@@ -394,9 +394,36 @@ fn a_false_positive_leaves_the_target_alone_until_its_traffic_has_fallen() {
     assert_eq!((event.incident().status, event.incident().note.as_deref()), (IncidentStatus::FalsePositive, Some("backup")));
     flood(&mut world, to(VICTIM), 2.0, 40.0, 300_000.0);
     assert_eq!(world.opened().len(), 1);
+    // Then the same is no incident any more, and half as much again is one.
     silence(&mut world, 40.1, 60.0);
     flood(&mut world, to(VICTIM), 60.0, 62.0, 300_000.0);
+    assert_eq!(world.opened().len(), 1);
+    flood(&mut world, to(VICTIM), 62.0, 64.0, 500_000.0);
     assert_eq!(world.opened().len(), 2);
+    let threshold = world.opened()[1].threshold;
+    assert_eq!((threshold.source, threshold.value), (LimitSource::Baseline, 450_000.0));
+}
+
+/// A host that has 90,000 packets/s all day may have twice as much; another may not. What was normal stands in its incident.
+#[test]
+fn what_was_learned_raises_the_limit_of_a_busy_host() {
+    let mut world = World::new(&Config::default());
+    let start = world.now;
+    for span in 0..6 * 1_440 * 3 {
+        world.now = start + span * 10_000;
+        let volume = Volume { packets: 900_000.0, octets: 9e7, flows: 1.0, ..Volume::default() };
+        let hosts = vec![HostReport { target: to(VICTIM), volume }];
+        world.analyst.observe(Snapshot { taken_at: Timestamp(world.now), hosts, ..Snapshot::default() });
+    }
+    let from = (world.now - start) as f64 / 1_000.0 + 1.0;
+    flood(&mut world, to(VICTIM), from, from + 2.0, 150_000.0);
+    assert!(world.opened().is_empty());
+    flood(&mut world, to(VICTIM), from + 2.0, from + 4.0, 500_000.0);
+    let [incident] = world.opened()[..] else { panic!("one incident") };
+    assert_eq!(incident.threshold.source, LimitSource::Baseline);
+    assert!((180_000.0..300_000.0).contains(&incident.threshold.value), "{:?}", incident.threshold);
+    let normal = incident.baseline.unwrap();
+    assert!((normal.avg_pps / 90_000.0 - 1.0).abs() < 0.02 && normal.p95_pps > normal.avg_pps, "{normal:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use analytics::rates::{Rate, Rates};
+use analytics::baseline::{Baselines, Rate};
 use collector::enrich::interface::{self, Interfaces};
 use collector::store::writer::Status;
 use schemas::counter::{Direction, DomainReport, ExporterReport, Snapshot, Target};
@@ -23,7 +23,7 @@ const LOSS_MILLISECONDS: u64 = 60_000;
 #[derive(Debug)]
 pub struct Live {
     news: Mutex<News>,
-    rates: Arc<Rates>,
+    baselines: Arc<Baselines>,
     interfaces: Interfaces,
     store: OnceLock<Status>,
 }
@@ -88,16 +88,22 @@ pub struct Totals {
 }
 
 impl Live {
-    /// No news yet; rates are those of the analysts.
+    /// No news yet; rates, and what is normal, are those of the analysts.
     #[must_use]
-    pub fn new(rates: Arc<Rates>) -> Self {
-        Self { news: Mutex::default(), rates, interfaces: Interfaces::new(&interface::Config::default()), store: OnceLock::new() }
+    pub fn new(baselines: Arc<Baselines>) -> Self {
+        Self { news: Mutex::default(), baselines, interfaces: Interfaces::new(&interface::Config::default()), store: OnceLock::new() }
     }
 
     /// The same; what shards tell of interfaces goes to `interfaces`.
     #[must_use]
     pub fn telling(self, interfaces: Interfaces) -> Self {
         Self { interfaces, ..self }
+    }
+
+    /// What everybody carries, and what is normal.
+    #[must_use]
+    pub fn baselines(&self) -> &Baselines {
+        &self.baselines
     }
 
     /// What is known of the exporters' interfaces.
@@ -155,6 +161,7 @@ impl Live {
         let mut news = self.lock();
         let known = std::mem::take(&mut news.watched);
         news.watched = addresses.into_iter().map(|address| (address, known.get(&address).copied().flatten())).collect();
+        self.baselines.watch(news.watched.keys().copied());
     }
 
     /// When a watched address was last seen to receive anything.
@@ -166,7 +173,7 @@ impl Live {
     /// What an address receives.
     #[must_use]
     pub fn rate(&self, address: Address) -> Rate {
-        self.rates.of_target(Target { prefix: address.host(), direction: Direction::Incoming })
+        self.baselines.of_target(Target { prefix: address.host(), direction: Direction::Incoming })
     }
 
     /// The exporters, those heard first last.
@@ -337,7 +344,7 @@ mod tests {
     /// Two shards that tell at 2 s and 3 s what they received before.
     #[test]
     fn an_exporter_is_not_seen_for_the_first_time_after_it_was_seen_for_the_last() {
-        let live = Live::new(Arc::new(Rates::new(1)));
+        let live = Live::new(Arc::default());
         let exporter: Address = "192.0.2.1".parse().unwrap();
         let report = |last_seen: u64| ExporterReport {
             exporter,
@@ -357,7 +364,7 @@ mod tests {
     #[test]
     fn a_store_whose_threads_have_ended_is_not_taken_for_health() {
         let folder = std::env::temp_dir().join(format!("weir-live-{}", uuid::Uuid::new_v4()));
-        let live = Live::new(Arc::new(Rates::new(1)));
+        let live = Live::new(Arc::default());
         let (store, handovers) =
             Store::start(&Config::default(), &folder, 1, Link::away("away"), Box::new(Nothing), LateInsert::default()).unwrap();
         live.keeps(store.status().clone());

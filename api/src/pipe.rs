@@ -83,7 +83,7 @@ impl Pipe {
             Collector::start(&config.collector, &networks, &limits, templates, handovers).context("collector.receive")?;
         metrics.collects(collector.metrics().to_vec());
         metrics.enriches(Arc::clone(collector.enrichment().metrics()));
-        let live = Arc::new(Live::new(analyst.rates()).telling(collector.interfaces().clone()));
+        let live = Arc::new(Live::new(analyst.baselines()).telling(collector.interfaces().clone()));
         flows.knows(collector.interfaces());
         if let Some(status) = flows.status() {
             live.keeps(status.clone());

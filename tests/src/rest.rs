@@ -13,7 +13,6 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use analytics::mitigate::driver;
-use analytics::rates::Rates;
 use api::analysis::{Analysis, Control};
 use api::app::App;
 use api::auth::{Role, Secret};
@@ -65,7 +64,7 @@ impl Rest {
             let networks = std::iter::empty().collect();
             driver::spawn_with(&config.analytics.mitigation, networks, start, store, BTreeMap::new(), metrics.analytics.clone()).0
         });
-        let live = Arc::new(Live::new(Arc::new(Rates::new(1_000))));
+        let live = Arc::new(Live::new(Arc::default()));
         let parts = (mitigation, analysis, link.clone());
         let app = Arc::new(App::new(Arc::new(config), state, live, metrics, parts, clock.clone()));
         let token = token(&app.state, &clock);

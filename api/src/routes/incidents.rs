@@ -131,6 +131,10 @@ async fn change(mut call: Call) -> Result<Answer, ApiError> {
         Ok(after)
     };
     let incident = call.app.state.write(work).await?;
+    // Whether it is still going on or not, and by whomever.
+    if status == Some(IncidentStatus::FalsePositive) {
+        call.app.live.baselines().teach(&incident, now);
+    }
     if let Some(status) = status.filter(|_| decides) {
         call.app.analysis.tell(Control::Resolve { uuid, status, note: incident.note.clone() });
         // The analysts' end withdraws automatic rules; of an incident that has ended for them already, what is left goes here.

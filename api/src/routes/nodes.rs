@@ -305,8 +305,16 @@ impl<'a> View<'a> {
     /// The summary and what is normal for the node, null until it is learned.
     fn detail(&self, node: &Node) -> Value {
         let mut detail = self.summary(node);
-        let protocols = json!({ "tcp": null, "udp": null, "icmp": null, "other": null });
-        let baseline = json!({ "avg_pps": null, "p95_pps": null, "p99_pps": null, "protocols": protocols });
+        let normal = self.app.live.baselines().node(node.ip);
+        let [tcp, udp, icmp, other] = match normal.and_then(|normal| normal.protocols) {
+            Some(percent) => percent.map(Some),
+            None => [None; 4],
+        };
+        let baseline = json!({
+            "avg_pps": normal.map(|normal| normal.avg_pps), "p95_pps": normal.map(|normal| normal.p95_pps),
+            "p99_pps": normal.map(|normal| normal.p99_pps),
+            "protocols": { "tcp": tcp, "udp": udp, "icmp": icmp, "other": other },
+        });
         if let Value::Object(fields) = &mut detail {
             fields.insert("baseline".to_owned(), baseline);
         }

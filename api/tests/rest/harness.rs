@@ -16,7 +16,6 @@ use uuid::Uuid;
 use analytics::mitigate::adapters::{Adapter, AdapterError, Answer, Carried};
 use analytics::mitigate::driver;
 use analytics::mitigate::guard::GuardedRule;
-use analytics::rates::Rates;
 use api::analysis::{Analysis, Control};
 use api::app::App;
 use api::auth::{Role, Secret};
@@ -172,7 +171,7 @@ impl Server {
             let adapters = BTreeMap::from([("edge".to_owned(), Box::new(speaker.clone()) as Box<dyn Adapter>)]);
             driver::spawn_with(&config.analytics.mitigation, networks, start, store, adapters, metrics.analytics.clone()).0
         });
-        let live = Arc::new(Live::new(Arc::new(Rates::new(1_000))));
+        let live = Arc::new(Live::new(Arc::default()));
         let parts = (mitigation, analysis, Link::away("there is no engine here"));
         let app = Arc::new(App::new(Arc::new(config), state, live, metrics, parts, clock.clone()));
         let listener = runtime.block_on(tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
