@@ -5,6 +5,7 @@ pub mod analysis;
 pub mod app;
 pub mod auth;
 pub mod backtest;
+pub mod baselines;
 pub mod billing;
 pub mod clock;
 pub mod commands;

@@ -17,6 +17,7 @@ use schemas::net::PrefixSet;
 use tokio::sync::Notify;
 
 use crate::analysis::{Analysis, Worker, overrides, references};
+use crate::baselines;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::live::Live;
@@ -37,6 +38,8 @@ pub struct Pipe {
     flows: Keeper,
     analyst: JoinHandle<()>,
     driver: tokio::task::JoinHandle<()>,
+    /// Who saves what is learned.
+    baselines: baselines::Keeper,
     /// Who announces rules.
     pub mitigation: Handle,
     /// Who judges.
@@ -67,6 +70,8 @@ impl Pipe {
         let mut analyst = Analyst::new(&config.analytics, metrics.analytics.clone());
         analyst.set_limits(&overrides(&known));
         let limits = analyst.limits().for_counters();
+        let pause = Duration::from_secs(config.analytics.baseline.save_seconds);
+        let baselines = baselines::Keeper::start(analyst.baselines(), &config.data_dir, pause, clock.clone())?;
         let notifier = Notifier::start(&config.api.notify.webhook)?.map(Arc::new);
         if let Some(notifier) = &notifier {
             notifier.restore(&open, now);
@@ -121,6 +126,7 @@ impl Pipe {
             flows,
             analyst,
             driver,
+            baselines,
             mitigation,
             analysis,
             store,
@@ -148,7 +154,20 @@ impl Pipe {
     /// Rules stay announced, since a restart in the middle of an attack must not let it through; the next start takes them up again.
     /// Whoever wants them gone sets `api.withdraw_on_stop`.
     pub async fn stop(self) -> Ledger {
-        let Self { collector, flows, analyst, driver, mitigation, analysis, store: _, live: _, poller, keeper, withdraw_on_stop } = self;
+        let Self {
+            collector,
+            flows,
+            analyst,
+            driver,
+            baselines,
+            mitigation,
+            analysis,
+            store: _,
+            live: _,
+            poller,
+            keeper,
+            withdraw_on_stop,
+        } = self;
         poller.abort();
         flows.wake();
         let stopped = tokio::task::spawn_blocking(move || {
@@ -157,6 +176,7 @@ impl Pipe {
             if analyst.join().is_err() {
                 tracing::error!("the analysts' thread has panicked");
             }
+            baselines.stop();
             ledger
         });
         let ledger = stopped.await.unwrap_or_default();
