@@ -49,6 +49,7 @@ struct Shard {
     store: StoreLedger,
     kernel_drops: u64,
     suspects_refused: u64,
+    answers_refused: u64,
 }
 
 #[derive(Debug)]
@@ -85,6 +86,8 @@ pub struct Totals {
     pub kernel_drops: u64,
     /// Targets for which there was no room among the suspects.
     pub suspects_refused: u64,
+    /// Suspects whose other direction found no room.
+    pub answers_refused: u64,
 }
 
 impl Live {
@@ -131,6 +134,7 @@ impl Live {
         shard.taken_at = snapshot.taken_at;
         shard.kernel_drops = snapshot.kernel_drops;
         shard.suspects_refused = snapshot.suspects_refused;
+        shard.answers_refused = snapshot.answers_refused;
         if let Some(ledger) = snapshot.ledger {
             shard.ledger = ledger;
         }
@@ -207,6 +211,7 @@ impl Live {
             totals.store += &shard.store;
             totals.kernel_drops = totals.kernel_drops.wrapping_add(shard.kernel_drops);
             totals.suspects_refused = totals.suspects_refused.wrapping_add(shard.suspects_refused);
+            totals.answers_refused = totals.answers_refused.wrapping_add(shard.answers_refused);
         }
         totals
     }

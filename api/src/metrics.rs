@@ -202,7 +202,7 @@ impl Text {
 
 /// The loss ledger of every exporter and in sum, and what the kernel and the queues dropped.
 fn collector(text: &mut Text, live: &Live) {
-    let Totals { ledger, store, kernel_drops, suspects_refused } = live.totals();
+    let Totals { ledger, store, kernel_drops, suspects_refused, answers_refused } = live.totals();
     let exporters = live.exporters();
     for (count, value) in ledger.counts() {
         let kind = if count.ends_with("_waiting") { "gauge" } else { "counter" };
@@ -241,6 +241,7 @@ fn collector(text: &mut Text, live: &Live) {
         text.single(name, if name.ends_with("_total") { "counter" } else { "gauge" }, "Interfaces of exporters", value);
     }
     text.single("weir_collector_suspects_refused_total", "counter", "Targets without room among the suspects", suspects_refused);
+    text.single("weir_collector_answers_refused_total", "counter", "Suspects whose other direction found no room", answers_refused);
 }
 
 /// CPU time and memory of the process, by their usual names.

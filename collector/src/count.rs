@@ -6,15 +6,19 @@
 //!
 //! Each row of a batch lands in exactly one count of its exporter's ledger, however many targets it counts for.
 
+mod answer;
 mod bound;
 pub(crate) mod clock;
 mod heavy;
 mod recent;
 mod sample;
 mod scale;
+mod sketch;
 mod spread;
 mod suspect;
+mod suspicion;
 mod table;
+mod talk;
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -32,11 +36,12 @@ use serde::Deserialize;
 
 use crate::config::Faults;
 use crate::exporter::Exporters;
+use answer::Answering;
 use clock::{Clock, Moments, Reach, Span};
 use recent::{Recent, Role};
 use scale::Scales;
 use suspect::Suspects;
-use table::{Entry, Key, Seeds, Suspicion, Table};
+use table::{Entry, Key, Seeds, Table};
 use traffic::{Amount, Ports, Rows, Shares};
 use volume::Exported;
 use watch::Watch;
@@ -44,8 +49,8 @@ use watch::Watch;
 /// Hosts, or prefixes, that a shard can be asked to count: up to 21 GB.
 const HOSTS_MAX: u64 = 1 << 27;
 
-/// Records of a new suspect's past that are counted at most.
-const PAST_RECORDS_MAX: usize = 16_384;
+/// Suspects that a shard can be asked for: numbers have 16 bits, two values say something else, and each has a companion.
+const SUSPECTS_MAX: usize = 32_766;
 
 /// `[collector.count]`: how much is counted, and for how long; for each shard.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -55,8 +60,8 @@ pub struct Config {
     pub hosts_max: usize,
     /// Entries of /24 and /48 prefixes, one for each direction.
     pub prefixes_max: usize,
-    /// Targets with exact slots, hosts and prefixes together; about 70 kB each, allocated when needed. Each record of one takes
-    /// some 40 ns more than others do.
+    /// Targets with exact slots, hosts and prefixes together; about 75 kB each and as much for what each answers, allocated when needed.
+    /// Each record of one takes some 50 ns more than others do.
     pub suspects_max: usize,
     /// Records in the log that a new suspect's past is read from; 56 octets each, their number rounded up to a power of two.
     pub recent_records_max: usize,
@@ -87,8 +92,7 @@ impl Config {
     pub(crate) fn check(&self, faults: &mut Faults<'_>) {
         faults.range("hosts_max", self.hosts_max, 1, HOSTS_MAX);
         faults.range("prefixes_max", self.prefixes_max, 1, HOSTS_MAX);
-        // A suspect's number has 16 bits, of which two values say something else.
-        faults.range("suspects_max", self.suspects_max, 1, 65_533);
+        faults.range("suspects_max", self.suspects_max, 1, SUSPECTS_MAX as u64);
         faults.range("recent_records_max", self.recent_records_max, 1_024, 1 << 24);
         faults.range("lateness_seconds_max", self.lateness_seconds_max, 1, 3_600);
         faults.range("future_milliseconds_max", self.future_milliseconds_max, 0, 3_600_000);
@@ -115,6 +119,9 @@ struct Targets {
     suspects: Suspects,
     recent: Recent,
     scales: Scales,
+    /// Suspects whose answers are counted though sources are not: while no networks are configured, else none.
+    answering: Answering,
+    is_open: bool,
 }
 
 /// What some rows come to, before it is counted.
@@ -162,9 +169,11 @@ impl Counter {
     pub fn new(config: &Config, networks: PrefixSet, limits: Limits) -> Self {
         let seeds = Seeds::of_process();
         let lateness_seconds = config.lateness_seconds_max.clamp(1, 3_600);
+        let watch = Watch::new(networks);
+        let is_open = watch.is_open();
         Self {
             clock: Clock::new(lateness_seconds, config.future_milliseconds_max),
-            watch: Watch::new(networks),
+            watch,
             ports: Ports::new(),
             seeds,
             targets: Targets {
@@ -173,6 +182,8 @@ impl Counter {
                 suspects: Suspects::new(config.suspects_max, config.quiet_seconds, seeds),
                 recent: Recent::new(config.recent_records_max),
                 scales: Scales::new(limits),
+                answering: Answering::new(seeds.secret()),
+                is_open,
             },
             group: Group::new(),
             fetched: Group::new(),
@@ -250,10 +261,12 @@ impl Counter {
         if !forth.is_none() {
             let amount = rows.amount(row, forth, false, &self.ports);
             self.enlist(row, false, span, amount, [(destination, destination_is_ours), (source, source_is_ours & !open)]);
+            self.enlist_answer(source, open);
         }
         if !back.is_none() {
             let amount = rows.amount(row, back, true, &self.ports);
             self.enlist_back(row, span, amount, [(source, source_is_ours), (destination, destination_is_ours & !open)]);
+            self.enlist_answer(destination, open);
         }
         self.group.rows += 1;
     }
@@ -263,7 +276,7 @@ impl Counter {
     fn enlist(&mut self, row: usize, is_back: bool, span: Span, amount: Amount, [to, from]: [(Address, bool); 2]) {
         let Self { group, targets, seeds, clock, .. } = self;
         let reach = clock.reach(span);
-        let (record, units) = (targets.recent.push(span, amount), targets.scales.units(reach.weights));
+        let (record, units) = (targets.recent.push(span, amount, to.0.folded() ^ from.0.folded()), targets.scales.units(reach.weights));
         let (row, number) = (row.to_le_bytes()[0], group.increments.len().to_le_bytes()[0]);
         group.increments.push(Increment { shares: amount.shares(), reach, units, record, row, is_back });
         // Which end is ours changes from row to row, so that most rows get by without a branch on it.
@@ -271,6 +284,17 @@ impl Counter {
         group.enlist(end, direction, number, targets, seeds);
         if to.1 & from.1 {
             group.enlist_other(from.0, Direction::Outgoing, number, targets, seeds);
+        }
+    }
+
+    /// Makes the job for what the last increment's other end answers, if that is a suspect and sources are not counted.
+    #[inline(always)]
+    fn enlist_answer(&mut self, from: Address, open: bool) {
+        let Self { group, targets, seeds, .. } = self;
+        if open && !targets.answering.is_empty() && targets.answering.holds(from) {
+            let (number, key) = (group.increments.len().saturating_sub(1).to_le_bytes()[0], Key::host(from, Direction::Outgoing));
+            let [hosts, _] = &mut group.jobs;
+            hosts.push(Job { key, home: targets.hosts.home(seeds.hash(key)), increment: number });
         }
     }
 
@@ -307,16 +331,17 @@ impl Counter {
     /// The snapshot holds targets, released targets, hosts and refused suspects; the shard adds the rest.
     pub fn tick(&mut self, now: Timestamp) -> Snapshot {
         self.clock.advance(now);
-        let Targets { hosts, prefixes, suspects, .. } = &mut self.targets;
-        let (targets, released) = suspects.tick(&self.clock, |key| {
+        let Targets { hosts, prefixes, suspects, answering, .. } = &mut self.targets;
+        let snapshot = suspects.tick(&self.clock, |key| {
             let table = if key.is_host() { &mut *hosts } else { &mut *prefixes };
             table.get_mut(key).into_iter().for_each(Entry::clear_suspicion);
+            key.single().into_iter().for_each(|address| answering.remove(address));
         });
         let mut reports = Vec::new();
         let mut report = |key: Key, volume| reports.push(HostReport { target: key.target(), volume });
         hosts.sweep(&self.clock, &mut report);
         prefixes.sweep(&self.clock, &mut report);
-        Snapshot { taken_at: now, targets, released, hosts: reports, suspects_refused: suspects.refused, ..Snapshot::default() }
+        Snapshot { taken_at: now, hosts: reports, ..snapshot }
     }
 
     /// How many hosts, prefixes and suspects are held now.
@@ -392,42 +417,5 @@ impl Targets {
             entry.head = recent.link(*record, Role::of(key.direction(), IS_HOST), entry.head);
         }
         true
-    }
-
-    /// Counts an increment exactly for a suspect, or for an entry that passes what makes one if there is room for it.
-    #[inline(never)]
-    fn suspect(&mut self, key: Key, is_over: bool, increment: &Increment, rows: &Rows, exporter: Address, clock: &Clock) {
-        let Self { hosts, prefixes, suspects, recent, scales } = self;
-        let is_host = key.is_host();
-        let table = if is_host { hosts } else { prefixes };
-        let Some(entry) = table.get_mut(key) else {
-            return;
-        };
-        let load = entry.bound.load(&increment.reach, clock);
-        let mut replaced = None;
-        if is_over && entry.suspicion.index().is_none() {
-            let role = Role::of(key.direction(), is_host);
-            if let Some((index, weaker)) = suspects.begin(key, load, clock) {
-                let past = recent.chain(entry.head, role).take(PAST_RECORDS_MAX);
-                past.filter(|(span, _)| !clock.is_too_late(span.end)).for_each(|(span, amount)| suspects.seed(index, span, &amount));
-                (entry.suspicion, entry.head) = (Suspicion::of(index), 0);
-                replaced = weaker;
-            } else {
-                if !entry.suspicion.is_refused() {
-                    entry.suspicion = Suspicion::refused();
-                    suspects.refused += 1;
-                }
-                entry.head = recent.link(increment.record, role, entry.head);
-            }
-        }
-        if let Some(index) = entry.suspicion.index() {
-            let traffic = rows.traffic(increment.row.into(), increment.is_back, recent.record(increment.record));
-            let [packets, octets, _] = increment.shares.all;
-            let [_, weight] = increment.reach.weights;
-            suspects.add(index, &traffic, load, scales.share(entry.scale, packets, octets, weight), exporter, clock);
-        }
-        if let Some(key) = replaced {
-            self.table(key.is_host()).get_mut(key).into_iter().for_each(Entry::clear_suspicion);
-        }
     }
 }

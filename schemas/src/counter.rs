@@ -54,6 +54,12 @@ macro_rules! volume {
                 Volume { $($name: self.$name * factor,)* }
             }
 
+            /// The volume less another one, and in no count less than nothing.
+            #[must_use]
+            pub fn without(&self, other: &Volume) -> Volume {
+                Volume { $($name: (self.$name - other.$name).max(0.0),)* }
+            }
+
             /// The counts in declaration order.
             #[must_use]
             pub const fn to_array(&self) -> [f64; Volume::COUNTS] {
@@ -159,6 +165,22 @@ pub struct TargetUpdate {
     pub detail: Option<Box<Detail>>,
 }
 
+/// What a suspect has exchanged with one of its largest peers since the last snapshot, in the direction of the suspicion.
+///
+/// It tells which part of the traffic is whose, so that the two directions can be held against each other; of many small peers nothing is
+/// told.
+#[derive(Clone, Copy, Debug)]
+pub struct Talk {
+    /// The suspect, or the other direction of one.
+    pub target: Target,
+    /// The peer's address in 32 bits, see [`Address::folded`].
+    pub peer: u32,
+    /// The first and the last slot that its records lie in.
+    pub slots: (u64, u64),
+    /// What came or went.
+    pub volume: Volume,
+}
+
 /// The largest values of one property with their estimated packets and octets, descending by packets.
 pub type Ranking<T> = Vec<(T, u64, u64)>;
 
@@ -175,6 +197,12 @@ pub struct Detail {
     pub peer_count: u64,
     /// The smallest of the peers' hashes, at most 64, ascending: by them two sets of peers are compared.
     pub peer_sample: Vec<u64>,
+    /// Records that the number of peers was drawn from.
+    pub peer_records: u64,
+    /// Connections that these peers opened, sampling undone: their SYN packets, and flow records of whole connections.
+    pub connections: u64,
+    /// The span that the numbers of peers, records and connections are of, in milliseconds.
+    pub peer_milliseconds: u64,
     /// Top source ports, with the protocol.
     pub source_ports: Ranking<(u8, u16)>,
     /// Top destination ports, with the protocol.
@@ -301,6 +329,10 @@ pub struct Snapshot {
     pub taken_at: Timestamp,
     /// Suspects, and prefixes that are suspects, with the slots that changed.
     pub targets: Vec<TargetUpdate>,
+    /// The other direction of suspects, where that is no suspect itself: what they answer. Not judged, only asked.
+    pub answers: Vec<TargetUpdate>,
+    /// What suspects, and the other direction of hosts among them, exchanged with their largest peers.
+    pub talks: Vec<Talk>,
     /// Targets whose suspicion ended: no update comes until it begins anew.
     pub released: Vec<Target>,
     /// Hosts and prefixes with traffic: each once in [`HOST_REPORT_MILLISECONDS`], and a hundredth of them in each snapshot,
@@ -318,4 +350,6 @@ pub struct Snapshot {
     pub kernel_drops: u64,
     /// Targets for which there was no room among the suspects, since the start.
     pub suspects_refused: u64,
+    /// Suspects whose other direction could not be counted, since the start: there was no room for a host.
+    pub answers_refused: u64,
 }

@@ -33,6 +33,15 @@ impl Address {
         self.0 == 0
     }
 
+    /// The address in 32 bits: one for one for IPv4, so that a set of IPv4 addresses keeps its size; IPv6 addresses may share one.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the halves are folded")]
+    pub const fn folded(self) -> u32 {
+        let half = self.0 as u64 ^ (self.0 >> 64) as u64;
+        half as u32 ^ (half >> 32) as u32
+    }
+
     /// The standard library's form.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are the IPv4 address")]

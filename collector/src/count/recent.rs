@@ -14,6 +14,8 @@ struct Record {
     start: u64,
     amount: Amount,
     duration_milliseconds: u32,
+    /// Both ends, each folded to 32 bits, in one: who knows the one knows the other.
+    ends: u32,
     /// The entry's record before, for each [`Role`]; 0 for none.
     previous: [u32; 4],
 }
@@ -64,12 +66,13 @@ impl Recent {
 
     /// Writes a record and returns its number.
     #[inline]
-    pub(super) fn push(&mut self, span: Span, amount: Amount) -> u32 {
+    pub(super) fn push(&mut self, span: Span, amount: Amount, ends: u32) -> u32 {
         let number = self.next;
         self.next = number.checked_add(1).unwrap_or(1);
         let duration_milliseconds = u32::try_from(span.end - span.start).unwrap_or(u32::MAX);
         if let Some(record) = self.at(number) {
-            *record = Record { start: span.end - u64::from(duration_milliseconds), amount, duration_milliseconds, previous: [0; 4] };
+            let start = span.end - u64::from(duration_milliseconds);
+            *record = Record { start, amount, duration_milliseconds, ends, previous: [0; 4] };
         }
         number
     }
@@ -89,8 +92,8 @@ impl Recent {
         number
     }
 
-    /// The chain that ends in `head`, the latest record first, as far as the log reaches.
-    pub(super) fn chain(&self, mut head: u32, role: Role) -> impl Iterator<Item = (Span, Amount)> {
+    /// The chain that ends in `head`, the latest record first, as far as the log reaches; with each both ends, folded.
+    pub(super) fn chain(&self, mut head: u32, role: Role) -> impl Iterator<Item = (Span, Amount, u32)> {
         std::iter::from_fn(move || {
             let age = self.next.wrapping_sub(head);
             if head == 0 || age as usize > self.records.len() {
@@ -98,7 +101,7 @@ impl Recent {
             }
             let record = self.records.get(head as usize & (self.records.len() - 1))?;
             head = record.previous.get(role as usize).copied().unwrap_or(0);
-            Some((record.span(), record.amount))
+            Some((record.span(), record.amount, record.ends))
         })
     }
 

@@ -54,6 +54,21 @@ impl Key {
         if self.shape & 1 == 1 { Direction::Outgoing } else { Direction::Incoming }
     }
 
+    /// The same host or prefix in the other direction.
+    pub(super) fn other(self) -> Self {
+        Self { shape: self.shape ^ 1, ..self }
+    }
+
+    /// 0 for incoming traffic, 1 for outgoing.
+    pub(super) fn side(self) -> usize {
+        usize::from(self.shape & 1)
+    }
+
+    /// The address, if the key is one's.
+    pub(super) fn single(self) -> Option<Address> {
+        (self.bits() == 128).then_some(self.address)
+    }
+
     /// Whether the key is a host's: an address, or an IPv6 /64 that stands for its hosts.
     pub(super) fn is_host(self) -> bool {
         self.bits() == 128 || self.bits() == 64
@@ -97,6 +112,12 @@ impl Seeds {
         let (low, high) = (key.address.0 as u64, (key.address.0 >> 64) as u64);
         let mixed = fold(low ^ first, high ^ second.wrapping_add(u64::from(key.shape) << 48));
         fold(mixed ^ low ^ third, fourth ^ u64::from(key.shape))
+    }
+
+    /// One of the numbers.
+    pub(super) fn secret(&self) -> u64 {
+        let [first, ..] = self.0;
+        first
     }
 
     /// A well mixed hash of an address alone.

@@ -9,6 +9,7 @@ use schemas::net::{Prefix, PrefixTable};
 
 use super::*;
 
+mod answers;
 mod suspects;
 
 /// A moment at the turn of a second.
@@ -181,6 +182,8 @@ impl Bench {
 struct Told {
     slots: BTreeMap<Target, BTreeMap<u64, Volume>>,
     details: BTreeMap<Target, schemas::counter::Detail>,
+    answers: BTreeMap<Target, Volume>,
+    talks: BTreeMap<(Target, u32), Volume>,
     released: Vec<Target>,
     hosts: BTreeMap<Target, Volume>,
     refused: u64,
@@ -194,6 +197,11 @@ impl Told {
             update.slots.iter().for_each(|(slot, volume)| *slots.entry(*slot).or_default() += volume);
             update.detail.into_iter().for_each(|detail| drop(self.details.insert(update.target, *detail)));
         }
+        for update in snapshot.answers {
+            let sum = self.answers.entry(update.target).or_default();
+            update.slots.iter().for_each(|(_, volume)| *sum += volume);
+        }
+        snapshot.talks.iter().for_each(|talk| *self.talks.entry((talk.target, talk.peer)).or_default() += &talk.volume);
         self.released.extend(snapshot.released);
         snapshot.hosts.iter().for_each(|host| *self.hosts.entry(host.target).or_default() += &host.volume);
         self.refused = snapshot.suspects_refused;

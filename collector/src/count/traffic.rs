@@ -195,6 +195,11 @@ impl Amount {
         Shares { kinds, all: [packets, octets, 1.0] }
     }
 
+    /// Packets that one sample stands for.
+    pub(super) fn rate(&self) -> f64 {
+        if self.samples > 0.0 { self.packets / f64::from(self.samples) } else { 1.0 }
+    }
+
     /// All counts of the record.
     pub(super) fn volume(&self) -> Volume {
         let (packets, octets) = (self.packets, self.octets);

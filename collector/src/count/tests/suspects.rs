@@ -121,7 +121,7 @@ fn a_scan_cannot_keep_the_table_full() {
 #[test]
 fn ipv6_hosts_are_folded_to_their_64_when_the_table_is_crowded() {
     let config = Config { hosts_max: 16, ..Config::default() };
-    let mut bench = Bench::new(&config, low());
+    let mut bench = Bench::new(&config, Limits::default());
     let rows: Vec<_> = (0..200).map(|host| Row { destination: Address(address("2001:db8:1:2::").0 + host), ..row() }).collect();
     bench.count(&rows);
     let told = bench.run(100);
