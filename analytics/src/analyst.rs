@@ -13,11 +13,13 @@ use crate::baseline::{Baselines, Rate};
 use crate::config::{self, Config, Override};
 use crate::detect::carpet;
 use crate::detect::limit::{Limit, Limits};
+use crate::detect::peace::withheld::Withheld;
+use crate::detect::peace::{self, Verdict};
 use crate::detect::window::{Look, Scan, Scanner};
 use crate::group::Groups;
 use crate::incident::{self, Case, Change};
 use crate::loss::Loss;
-use crate::merge::{Merger, SLOTS_PER_SECOND, slot_of};
+use crate::merge::{self, Merger, SLOTS_PER_SECOND, Track, slot_of};
 use crate::metrics::Metrics;
 
 /// Ended incidents that still hear of their rules.
@@ -62,6 +64,8 @@ struct Finding {
     target: Target,
     scan: Scan,
     limit: Limit,
+    /// What is left of it when what is no attack's is taken out, if there is such.
+    verdict: Option<Verdict>,
 }
 
 /// Merges, detects and follows; owns every open incident.
@@ -76,6 +80,7 @@ pub struct Analyst {
     quiet: BTreeMap<Target, u64>,
     /// The last slot that an ended incident of the target explains.
     explained: BTreeMap<Target, u64>,
+    withheld: Withheld,
     recent: VecDeque<Incident>,
     baselines: Arc<Baselines>,
     loss: Loss,
@@ -97,6 +102,7 @@ impl Analyst {
             cases: BTreeMap::new(),
             quiet: BTreeMap::new(),
             explained: BTreeMap::new(),
+            withheld: Withheld::new(metrics.clone()),
             recent: VecDeque::new(),
             baselines: Arc::new(Baselines::new(&config.baseline, metrics.clone())),
             loss: Loss::default(),
@@ -141,6 +147,7 @@ impl Analyst {
     pub fn observe(&mut self, snapshot: Snapshot) {
         self.baselines.report(&snapshot.hosts, snapshot.taken_at);
         self.loss.learn(&snapshot);
+        self.withheld.learn(&snapshot);
         self.merger.merge(snapshot);
     }
 
@@ -159,35 +166,50 @@ impl Analyst {
         // Nothing is learned of what goes on there, nor of what a person has spoken about before it has fallen.
         self.baselines.attacked(self.cases.keys().chain(self.quiet.keys()));
         self.merger.age(now);
+        self.withheld.age(now);
         self.show_rates(now);
         events
     }
 
-    /// Looks at every target that changed; open incidents follow, the rest is returned.
+    /// Looks at every target that changed; open incidents follow, the rest is returned if it is no peace.
     fn scan(&mut self, now: Timestamp) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for (target, track) in self.merger.iter_mut() {
-            let Some(changed) = track.changed.take() else { continue };
-            let limit = self.baselines.raise(self.limits.of(*target), *target);
-            let explained = self.explained.get(target).copied().unwrap_or(0);
+        for (target, changed) in self.merger.take_changed() {
+            let Some(track) = self.merger.get(&target) else { continue };
+            let limit = self.baselines.raise(self.limits.of(target), target);
+            let explained = self.explained.get(&target).copied().unwrap_or(0);
             let multiples = self.limits.multiples();
             let look = Look { ring: &track.ring, changed, explained, limit: &limit, multiples, rules: &self.rules };
             let scan = self.scanner.scan(&look);
-            if let Some(case) = self.cases.get_mut(target) {
-                case.follow(&scan, track, &self.rules, self.loss.of(&track.details), now);
-            } else if let Some(quiet) = self.quiet.get_mut(target) {
+            let case = self.cases.get_mut(&target);
+            let verdict = if !scan.crossings.is_empty() || (case.is_some() && scan.last_warm.is_some()) {
+                self.withheld.judge(target, (look, track, &scan), &self.merger, &mut self.scanner, now)
+            } else {
+                None
+            };
+            if let Some(case) = case {
+                let loss = self.loss.of(&track.details);
+                match verdict {
+                    Some(Verdict { rest, scan, explained, seconds }) => {
+                        case.follow(&scan, &peace::remaining(track, rest), &self.rules, loss, now);
+                        case.leave_out(&explained, seconds, now);
+                    }
+                    None => case.follow(&scan, track, &self.rules, loss, now),
+                }
+            } else if let Some(quiet) = self.quiet.get_mut(&target) {
                 *quiet = scan.last_warm.unwrap_or(*quiet).max(*quiet);
-            } else if !scan.crossings.is_empty() {
-                findings.push(Finding { target: *target, scan, limit });
+            } else if !verdict.as_ref().map_or(&scan, |verdict| &verdict.scan).crossings.is_empty() {
+                findings.push(Finding { target, scan, limit, verdict });
             }
-            track.gains.clear();
+            self.merger.clear_gains(&target);
         }
         findings
     }
 
     fn open(&mut self, finding: &Finding, now: Timestamp, events: &mut Vec<Event>) {
         let target = finding.target;
-        let Some(worst) = finding.scan.worst() else { return };
+        let scan = finding.verdict.as_ref().map_or(&finding.scan, |verdict| &verdict.scan);
+        let Some(worst) = scan.worst() else { return };
         if Limits::is_host(target.prefix) {
             let holds = |case: &&Case| case.target.direction == target.direction && case.incident.target.covers(target.prefix);
             let mut prefixes = self.cases.values().filter(holds).map(|case| case.target);
@@ -207,7 +229,10 @@ impl Analyst {
             return;
         }
         let Some(track) = self.merger.get(&target) else { return };
-        if let Some(mut case) = Case::open(target, &finding.scan, track, finding.limit, &self.rules, self.loss.of(&track.details), now) {
+        let remaining = finding.verdict.as_ref().map(|verdict| peace::remaining(track, verdict.rest.clone()));
+        let loss = self.loss.of(&track.details);
+        if let Some(mut case) = Case::open(target, scan, remaining.as_ref().unwrap_or(track), finding.limit, &self.rules, loss, now) {
+            finding.verdict.iter().for_each(|verdict| case.leave_out(&verdict.explained, verdict.seconds, now));
             case.incident.baseline = self.baselines.usual(target);
             self.metrics.incident_opened(&case.incident);
             events.push(Event::Opened(Box::new(case.incident.clone())));
@@ -226,11 +251,14 @@ impl Analyst {
                 }
                 continue;
             }
-            let text = format!("below {} of the limit for {} s", self.rules.end_ratio, self.rules.hold_seconds);
+            let mut text = format!("below {} of the limit for {} s", self.rules.end_ratio, self.rules.hold_seconds);
+            if let Some(reason) = self.withheld.part(&target) {
+                text += &format!("; what goes on is no attack: {}", reason.text());
+            }
             events.extend(self.close(target, IncidentStatus::Resolved, &text, now));
         }
         // What is older than the rings reach back explains nothing any more.
-        let oldest = slot_of(now).saturating_sub((crate::merge::RING_SECONDS + 2) * SLOTS_PER_SECOND);
+        let oldest = slot_of(now).saturating_sub((merge::RING_SECONDS + 2) * SLOTS_PER_SECOND);
         self.explained.retain(|_, slot| *slot >= oldest);
         let hold = self.rules.hold_seconds * SLOTS_PER_SECOND;
         let merger = &self.merger;
@@ -242,7 +270,8 @@ impl Analyst {
 
     fn close(&mut self, target: Target, status: IncidentStatus, text: &str, now: Timestamp) -> Option<Event> {
         let mut case = self.cases.remove(&target)?;
-        case.close(status, self.merger.get(&target), text, now);
+        let left = self.left(target, now);
+        case.close(status, left.as_ref().or(self.merger.get(&target)), text, now);
         self.explained.insert(target, case.last_slot());
         self.metrics.incident_ended(&case.incident);
         if self.recent.len() >= RECENT_MAX {
@@ -250,6 +279,18 @@ impl Analyst {
         }
         self.recent.push_back(case.incident.clone());
         Some(Event::Ended(Box::new(case.incident)))
+    }
+
+    /// A target's track without what is no attack's, if there is such.
+    fn left(&mut self, target: Target, now: Timestamp) -> Option<Track> {
+        let track = self.merger.get(&target)?;
+        let limit = self.baselines.raise(self.limits.of(target), target);
+        let (newest, multiples) = (track.ring.newest(), self.limits.multiples());
+        let changed = (newest.saturating_sub(merge::EXACT_SECONDS * SLOTS_PER_SECOND), newest);
+        let look = Look { ring: &track.ring, changed, explained: 0, limit: &limit, multiples, rules: &self.rules };
+        let scan = self.scanner.scan(&look);
+        let verdict = self.withheld.judge(target, (look, track, &scan), &self.merger, &mut self.scanner, now)?;
+        Some(peace::remaining(track, verdict.rest))
     }
 
     fn tell(&mut self, now: Timestamp, events: &mut Vec<Event>) {
@@ -292,7 +333,7 @@ impl Analyst {
         }
         self.shown_at = now;
         let last = slot_of(now).saturating_sub(1);
-        let rate = |track: &crate::merge::Track| {
+        let rate = |track: &Track| {
             let volume = track.ring.sum(last.saturating_sub(SLOTS_PER_SECOND - 1), last);
             Rate { packets_per_second: volume.packets, bits_per_second: volume.octets * 8.0 }
         };

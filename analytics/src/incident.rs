@@ -4,7 +4,7 @@ pub mod picture;
 pub mod probe;
 pub mod summary;
 
-use schemas::counter::{Detail, Direction, Target};
+use schemas::counter::{Detail, Direction, Target, Volume};
 use schemas::incident::{Evidence, Family, Incident, IncidentStatus, Metric, Severity, Threshold, TimelineEntry, TimelineKind};
 use schemas::net::Prefix;
 use schemas::time::Timestamp;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::config;
 use crate::detect::family::{self, Kind};
 use crate::detect::limit::{Limit, Limits};
+use crate::detect::peace::Reason;
 use crate::detect::window::{Crossing, Scan};
 use crate::detect::{cover, spoof};
 use crate::incident::probe::Probe;
@@ -173,6 +174,18 @@ impl Case {
                 format!("now a {} {}, {:.1} times the limit", self.incident.severity.name(), self.incident.family.name(), self.ratio);
             self.log(now, TimelineKind::Escalated, text);
             self.change = self.change.max(Change::Escalated);
+        }
+    }
+
+    /// Enters what was taken out of the traffic before it was held against the limit, each reason once.
+    pub fn leave_out(&mut self, explained: &[(Reason, Volume)], seconds: f64, now: Timestamp) {
+        for (reason, volume) in explained {
+            let text = format!("left out, for it is no attack: {}", reason.text());
+            if !self.incident.timeline.iter().any(|entry| entry.text.starts_with(&text)) {
+                let [packets, bits] =
+                    [Metric::PacketsPerSecond, Metric::BitsPerSecond].map(|metric| summary::rate(metric, volume.rate(metric, seconds)));
+                self.log(now, TimelineKind::Escalated, format!("{text} ({packets}, {bits})"));
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemas::counter::{Detail, Direction, SLOT_MILLISECONDS, Snapshot, Target, TargetUpdate, Volume};
 use schemas::time::Timestamp;
 
+use crate::detect::answer::{self, Talks};
 use crate::metrics::Metrics;
 
 /// Slots in a second.
@@ -123,6 +124,19 @@ impl Ring {
         sum
     }
 
+    /// Takes `volume` out of `slot`, and of no count more than it has.
+    pub fn lessen(&mut self, slot: u64, volume: &Volume) {
+        let second = slot / SLOTS_PER_SECOND;
+        let Some(page) = self.pages.get_mut(page_index(second)).filter(|page| page.second == second) else { return };
+        match &mut page.slots {
+            Some(slots) => {
+                let own = usize::try_from(slot % SLOTS_PER_SECOND).ok().and_then(|index| slots.get_mut(index));
+                own.into_iter().for_each(|own| *own = own.without(volume));
+            }
+            None => page.sum = page.sum.without(volume),
+        }
+    }
+
     /// Gives up the single slots of seconds that have grown old.
     pub fn age(&mut self, now: Timestamp) {
         let current = slot_of(now) / SLOTS_PER_SECOND;
@@ -153,6 +167,8 @@ pub struct Track {
     pub heard_at: Timestamp,
     /// The last detail of each shard.
     pub details: Vec<(usize, Box<Detail>)>,
+    /// What the largest peers exchanged with it.
+    pub talks: Talks,
 }
 
 impl Track {
@@ -173,6 +189,13 @@ impl Track {
         if kept > 0.0 {
             self.lateness.learn(&update.slots, now);
             self.heard_at = now;
+        }
+    }
+
+    fn learn(&mut self, shard: usize, detail: Option<Box<Detail>>) {
+        if let Some(detail) = detail.filter(|detail| detail.packets > 0) {
+            self.details.retain(|(own, _)| *own != shard);
+            self.details.push((shard, detail));
         }
     }
 }
@@ -220,6 +243,8 @@ impl Lateness {
 #[derive(Debug)]
 pub struct Merger {
     tracks: BTreeMap<Target, Track>,
+    /// The other direction of suspects, where that is none itself.
+    answers: BTreeMap<Target, Track>,
     targets_max: usize,
     aged_at: Timestamp,
     metrics: Metrics,
@@ -229,7 +254,7 @@ impl Merger {
     /// A merger for at most `targets_max` targets.
     #[must_use]
     pub fn new(targets_max: usize, metrics: Metrics) -> Self {
-        Self { tracks: BTreeMap::new(), targets_max, aged_at: Timestamp::default(), metrics }
+        Self { tracks: BTreeMap::new(), answers: BTreeMap::new(), targets_max, aged_at: Timestamp::default(), metrics }
     }
 
     /// Adds a shard's snapshot.
@@ -241,12 +266,35 @@ impl Merger {
                 self.metrics.target_refused(update.target.prefix);
                 continue;
             }
-            let track = self.tracks.entry(update.target).or_default();
+            // What was only asked so far is judged from now on, with what is known of it.
+            let known = self.answers.remove(&update.target);
+            let track = self.tracks.entry(update.target).or_insert_with(|| known.unwrap_or_default());
             track.gain(&update, now, &self.metrics);
-            if let Some(detail) = update.detail.take().filter(|detail| detail.packets > 0) {
-                track.details.retain(|(shard, _)| *shard != snapshot.shard);
-                track.details.push((snapshot.shard, detail));
+            track.learn(snapshot.shard, update.detail.take());
+        }
+        self.merge_answers(snapshot.shard, snapshot.answers, now);
+        for talk in snapshot.talks {
+            let track = self.tracks.get_mut(&talk.target).or_else(|| self.answers.get_mut(&talk.target));
+            track.into_iter().for_each(|track| track.talks.learn(&talk));
+        }
+    }
+
+    fn merge_answers(&mut self, shard: usize, updates: Vec<TargetUpdate>, now: Timestamp) {
+        for mut update in updates {
+            if let Some(track) = self.tracks.get_mut(&update.target) {
+                // It is a suspect of another shard, or was one.
+                track.gain(&update, now, &self.metrics);
+                track.learn(shard, update.detail.take());
+                continue;
             }
+            if !self.answers.contains_key(&update.target) && self.answers.len() >= self.targets_max {
+                self.metrics.target_refused(update.target.prefix);
+                continue;
+            }
+            let track = self.answers.entry(update.target).or_default();
+            track.gain(&update, now, &self.metrics);
+            track.learn(shard, update.detail.take());
+            (track.changed, track.gains) = (None, Vec::new());
         }
     }
 
@@ -265,9 +313,12 @@ impl Merger {
             return;
         }
         self.aged_at = now;
-        self.tracks.retain(|_, track| now.since(track.heard_at) <= RING_SECONDS * 1_000);
-        for track in self.tracks.values_mut() {
-            track.ring.age(now);
+        for tracks in [&mut self.tracks, &mut self.answers] {
+            tracks.retain(|_, track| now.since(track.heard_at) <= RING_SECONDS * 1_000);
+            for track in tracks.values_mut() {
+                track.ring.age(now);
+                track.talks.age(answer::oldest(slot_of(now)));
+            }
         }
     }
 
@@ -277,14 +328,26 @@ impl Merger {
         self.tracks.get(target)
     }
 
+    /// What is known of the other direction of `target`, whether that is judged itself or not.
+    #[must_use]
+    pub fn answer(&self, target: &Target) -> Option<&Track> {
+        let other = other(*target);
+        self.tracks.get(&other).or_else(|| self.answers.get(&other))
+    }
+
+    /// The targets that have changed since the last call, with their first and last slot that did.
+    pub fn take_changed(&mut self) -> Vec<(Target, (u64, u64))> {
+        self.tracks.iter_mut().filter_map(|(target, track)| Some((*target, track.changed.take()?))).collect()
+    }
+
+    /// Forgets what a target gained: it was looked at.
+    pub fn clear_gains(&mut self, target: &Target) {
+        self.tracks.get_mut(target).into_iter().for_each(|track| track.gains.clear());
+    }
+
     /// Every target, in the order of addresses.
     pub fn iter(&self) -> impl Iterator<Item = (&Target, &Track)> {
         self.tracks.iter()
-    }
-
-    /// Every target, to be marked as looked at.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&Target, &mut Track)> {
-        self.tracks.iter_mut()
     }
 
     /// The targets that lie within `outer`, itself included, in its direction.
@@ -295,4 +358,11 @@ impl Merger {
             .take_while(move |(target, _)| target.prefix.first() <= outer.prefix.last())
             .filter(move |(target, _)| target.direction == outer.direction && outer.prefix.covers(target.prefix))
     }
+}
+
+/// The same host or prefix in the other direction.
+#[must_use]
+pub fn other(target: Target) -> Target {
+    let direction = if target.direction == Direction::Incoming { Direction::Outgoing } else { Direction::Incoming };
+    Target { direction, ..target }
 }

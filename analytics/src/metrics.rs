@@ -7,6 +7,8 @@ use schemas::incident::Incident;
 use schemas::net::Prefix;
 use schemas::rule::Rule;
 
+use crate::detect::peace::Reason;
+
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident = $metric:literal,)*) => {
         /// Counts since the start; cheap to share between threads.
@@ -43,6 +45,18 @@ counts! {
     baselines_refused = "weir_analytics_baselines_refused_total",
     /// Minutes of hosts and prefixes that were not learned, since their traffic drifted away from what is usual.
     baseline_values_held = "weir_analytics_baseline_values_held_total",
+    /// Times that a target was over its limit by a TCP transfer and no more.
+    withheld_bulk = "weir_analytics_findings_withheld_bulk_transfer_total",
+    /// The same by UDP.
+    withheld_quic = "weir_analytics_findings_withheld_quic_transfer_total",
+    /// Times that a target was over its limit by a conversation and no more.
+    withheld_conversation = "weir_analytics_findings_withheld_conversation_total",
+    /// Times that a host was over its limit by what it must answer and no more.
+    withheld_reaction = "weir_analytics_findings_withheld_reaction_total",
+    /// Times that a target was over its limit by a crowd and no more.
+    withheld_crowd = "weir_analytics_findings_withheld_crowd_total",
+    /// Times that a target was over its limit by what has the shape of a transfer, while no answers could be seen.
+    withheld_shape = "weir_analytics_findings_withheld_shape_total",
     /// Rules handed to an adapter.
     rules_announced = "weir_analytics_rules_announced_total",
     /// Rules read back from a speaker.
@@ -116,6 +130,18 @@ impl Metrics {
 
     pub(crate) fn finding_folded(&self) {
         one(&self.0.findings_folded);
+    }
+
+    pub(crate) fn finding_withheld(&self, target: Prefix, reason: Reason) {
+        one(match reason {
+            Reason::BulkTransfer => &self.0.withheld_bulk,
+            Reason::QuicTransfer => &self.0.withheld_quic,
+            Reason::Conversation => &self.0.withheld_conversation,
+            Reason::Reaction => &self.0.withheld_reaction,
+            Reason::Crowd => &self.0.withheld_crowd,
+            Reason::Shape => &self.0.withheld_shape,
+        });
+        tracing::info!(%target, reason = reason.text(), "over the limit, and no attack");
     }
 
     pub(crate) fn rule_announced(&self, rule: &Rule) {
