@@ -273,18 +273,20 @@ impl Baselines {
 
     /// A person has said that an incident was none: its target may carry half as much again as it did, for `taught_days`.
     pub fn teach(&self, incident: &Incident, at: Timestamp) {
-        let target = Target { prefix: judged(incident.target), direction: incident.direction };
+        let [packets_per_second, bits_per_second] = [incident.peak_pps, incident.peak_bps].map(|peak| peak as f64 * TAUGHT_MARGIN);
         let mut taught = lock(&self.taught);
         taught.retain(|_, (_, at)| self.is_fresh(*at));
-        let [packets, bits] = [incident.peak_pps, incident.peak_bps].map(|peak| peak as f64 * TAUGHT_MARGIN);
-        let room = taught.len() < self.taught_max;
-        match taught.get_mut(&target) {
-            Some((own, when)) => {
-                *own = Learned { packets_per_second: own.packets_per_second.max(packets), bits_per_second: own.bits_per_second.max(bits) };
-                *when = at;
+        let judged = Some(judged(incident.target)).filter(|judged| *judged != incident.target);
+        for prefix in [incident.target].into_iter().chain(judged) {
+            let target = Target { prefix, direction: incident.direction };
+            if taught.len() >= self.taught_max && !taught.contains_key(&target) {
+                self.metrics.baseline_refused();
+                continue;
             }
-            None if room => drop(taught.insert(target, (Learned { packets_per_second: packets, bits_per_second: bits }, at))),
-            None => self.metrics.baseline_refused(),
+            let (own, when) = taught.entry(target).or_insert((Learned { packets_per_second, bits_per_second }, at));
+            own.packets_per_second = own.packets_per_second.max(packets_per_second);
+            own.bits_per_second = own.bits_per_second.max(bits_per_second);
+            *when = at;
         }
     }
 

@@ -139,9 +139,9 @@ impl Cell {
         stamp_of(now).wrapping_sub(self.stamp)
     }
 
-    /// Units for which nothing was reported; the most there is if nothing ever was.
+    /// Units for which nothing was reported, those in which the program was away left out; the most there is if nothing ever was.
     pub(super) fn silence(&self, now: u64) -> u16 {
-        if self.live == [Level(0); 2] { u16::MAX } else { self.age(now) }
+        if self.live == [Level(0); 2] && !self.has_learned() { u16::MAX } else { self.age(now) }
     }
 
     /// Packets and bits a second now.

@@ -19,7 +19,7 @@ pub(super) const V6_WORDS: usize = 8 + 2 * WORDS;
 /// Parts of a table with a lock of their own.
 const STRIPES: usize = 64;
 /// How far from its home a row may lie.
-const PROBES_MAX: usize = 256;
+const PROBES_MAX: usize = 1_024;
 /// Rows among which the one that has been silent longest makes room.
 const RIVALS: usize = 64;
 /// How long a host must have been silent before it makes room, in units of the cells' clock: an hour.

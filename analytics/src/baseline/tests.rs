@@ -314,6 +314,33 @@ fn a_false_positive_teaches_for_some_time() {
     assert!(world.limit() < 400_000.0, "{}", world.limit());
 }
 
+/// A table that was full before the restart is full after it: who was away with the program was not silent, and makes no room.
+#[test]
+fn after_a_restart_nobody_makes_room_who_was_known() {
+    let known = |baselines: &Baselines| (0..64_u32).filter(|host| baselines.usual(of(*host)).is_some()).count();
+    fn of(host: u32) -> Target {
+        Target { prefix: Address::from_v4(0xcb00_7100 + host).host(), direction: Direction::Incoming }
+    }
+    let config = config::Baseline { hosts_max: 64, ..config::Baseline::default() };
+    let baselines = Baselines::new(&config, Metrics::default());
+    let report = |baselines: &Baselines, hosts: std::ops::Range<u32>, at: u64| {
+        let volume = Volume { packets: 1e6, octets: 1e9, ..Volume::default() };
+        let reports: Vec<HostReport> = hosts.map(|host| HostReport { target: of(host), volume }).collect();
+        baselines.report(&reports, Timestamp(at));
+    };
+    (0..6 * 40).for_each(|span| report(&baselines, 0..64, START + span * 10_000));
+    let mut saved = Vec::new();
+    baselines.write(Timestamp(START + 400_000), &mut saved).unwrap();
+    let again = Baselines::new(&config, Metrics::default());
+    let back = START + 5 * DAY_MILLISECONDS;
+    again.read(&saved, Timestamp(back)).unwrap();
+    // The two tables hash by secrets of their own: not everybody who had room before has room again.
+    let taken_up = known(&again);
+    assert!(taken_up > 16, "{taken_up}");
+    report(&again, 1_000..9_000, back + 60_000);
+    assert_eq!(known(&again), taken_up);
+}
+
 /// A million hosts of IPv4 take 64 octets each, and the counters 160 for each direction: 384 in all. A host of IPv6 takes 78: 398.
 #[test]
 fn a_host_costs_less_than_eighty_octets() {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use api::auth::Role;
 use api::state::{StateError, incidents};
-use schemas::counter::Direction;
+use schemas::counter::{Direction, Target};
 use schemas::incident::{Family, Incident, IncidentStatus, LimitSource, Metric, Severity, Threshold};
 use schemas::time::Timestamp;
 
@@ -101,6 +101,9 @@ fn what_a_person_made_of_an_incident_holds_against_later_news_of_it() {
         (&json!("false_positive"), &json!("a speed test"), &Value::Null)
     );
     assert!(server.controls.try_recv().is_err(), "an analyst labels, and ends nothing");
+    // It teaches: half as much again as 2,450,000 packets/s is nothing to speak of.
+    let target = Target { prefix: one.target, direction: one.direction };
+    assert_eq!(server.app.live.baselines().learned(target).map(|learned| learned.packets_per_second), Some(3_675_000.0));
     one.peak_pps = 3_000_000;
     save(&server, &one);
     let later = &server.get(&path).json["incident"];

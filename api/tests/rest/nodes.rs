@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use api::auth::Role;
+use schemas::counter::{Direction, HostReport, Target, Volume};
 
-use crate::harness::Server;
+use crate::harness::{START, Server};
 
 fn node(server: &Server, name: &str) -> String {
     let reply = server.post("/api/v1/nodes", &json!({ "name": name, "ip": "203.0.113.10" }));
@@ -39,6 +40,26 @@ fn a_created_node_is_the_full_object_with_every_field_present() {
     let again = server.get(&format!("/api/v1/nodes/{uuid}"));
     assert_eq!(&again.succeeds(200).json["node"], node);
     assert!(again.json.get("api_key").is_none());
+}
+
+/// Forty minutes of 1,000 packets/s, a quarter of them UDP.
+#[test]
+fn a_nodes_baseline_is_what_was_learned_of_it() {
+    let server = Server::start();
+    let uuid = node(&server, "web");
+    let target = Target { prefix: "203.0.113.10".parse().unwrap(), direction: Direction::Incoming };
+    let volume = Volume { packets: 10_000.0, octets: 5e6, flows: 1.0, tcp_packets: 7_500.0, udp_packets: 2_500.0, ..Volume::default() };
+    for span in 0..6 * 40 {
+        server.app.live.baselines().report(&[HostReport { target, volume }], START.plus(span * 10_000));
+    }
+    let reply = server.get(&format!("/api/v1/nodes/{uuid}"));
+    let baseline = &reply.succeeds(200).json["node"]["baseline"];
+    for (name, percent) in [("tcp", 75.0), ("udp", 25.0), ("icmp", 0.0), ("other", 0.0)] {
+        assert!((baseline["protocols"][name].as_f64().unwrap() - percent).abs() < 1e-9, "{baseline}");
+    }
+    for key in ["avg_pps", "p95_pps", "p99_pps"] {
+        assert!((baseline[key].as_f64().unwrap() / 1_000.0 - 1.0).abs() < 0.03, "{baseline}");
+    }
 }
 
 #[test]
