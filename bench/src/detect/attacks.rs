@@ -13,8 +13,6 @@ use super::wire::{Micros, Rate, SECOND, Stream, Wire, micros, stamp};
 
 /// Quiet before the first attack, so that exporters are known.
 const BEFORE: Micros = 60 * SECOND;
-/// From one attack's begin to the next one's.
-const APART: Micros = SECOND;
 /// After an attack's end its target is not looked at any more.
 const AFTER: Micros = 150 * SECOND;
 /// Ordinary traffic of a target before and after its attack.
@@ -55,6 +53,10 @@ pub(super) struct Trial {
     pub(super) limits: Limits,
     /// The largest recall that any detector could have.
     pub(super) bound: f64,
+    /// Samples a second that traffic at its limit would have; `None` where every packet is told.
+    pub(super) samples_per_second: Option<f64>,
+    /// Whether it is as strong from its first packet to its last, so that times are promised for it.
+    pub(super) is_steady: bool,
     /// Whether it is left out of the sums.
     pub(super) apart: bool,
 }
@@ -63,10 +65,12 @@ pub(super) struct Trial {
 pub(super) fn lay(scenario: &Scenario, wire: &mut Wire) -> (Vec<Trial>, Micros) {
     let mut random = Random::new(scenario.seed ^ 0x6174_7461_636b);
     let mut trials: Vec<Trial> = Vec::new();
+    let mut free = BEFORE;
     for attacks in &scenario.attacks {
         for draw in draws(attacks, &scenario.telemetry) {
             let number = trials.len();
-            let begins = BEFORE + number as u64 * APART + u64::from(random.below(1_000_000));
+            let begins = free + u64::from(random.below(1_000_000));
+            free += micros(attacks.every_seconds);
             let plan = Plan { attacks, draw, begins, seed: random.number(), limits: scenario.limits };
             trials.push(plan.lay(number, scenario.telemetry.get(draw.exporter), wire));
         }
@@ -132,8 +136,9 @@ impl Plan<'_> {
         let ends = begins + micros(seconds);
         let (rate, visible, stretch) = self.rate(ratio * limit);
         let (interval, loss) = telemetry.map_or((1, 0.0), |telemetry| (telemetry.interval, telemetry.loss));
-        let samples = limit * stretch / f64::from(interval) * (1.0 - loss);
-        let is_certain = interval == 1 && loss == 0.0;
+        let samples_per_second = (interval > 1 || loss > 0.0).then(|| limit / f64::from(interval) * (1.0 - loss));
+        let certain = f64::from(u8::from(ratio > 1.0));
+        let bound = samples_per_second.map_or(certain, |samples| bound::recall(samples * stretch, ratio, stretch));
         let stream = |rate, shape, begins, ends| Stream { exporter, interval, begins, ends, rate, shape, together: 1 };
         let assault = Assault::new(vector, self.seed, target, attacks.direction);
         wire.add(Box::new(stream(rate, Box::new(assault), begins, ends)), 0);
@@ -167,7 +172,9 @@ impl Plan<'_> {
             peak: [packets + ordinary / 2.0, packets * octets * 8.0 + ordinary / 2.0 * 400.0 * 8.0],
             is_of_bits: by_bits < limits.packets_per_second,
             limits,
-            bound: if is_certain { f64::from(u8::from(ratio > 1.0)) } else { bound::recall(samples, ratio, stretch) },
+            bound,
+            samples_per_second,
+            is_steady: attacks.course == Course::Flat,
             apart: attacks.apart || ratio < 1.0,
         }
     }
@@ -234,6 +241,8 @@ pub(super) fn trial_of(target: Prefix, begins: Micros, ends: Micros) -> Trial {
         is_of_bits: false,
         limits: Limits::default(),
         bound: 1.0,
+        samples_per_second: None,
+        is_steady: true,
         apart: false,
     }
 }

@@ -6,6 +6,9 @@
 //! than this one: if the count passes k, and at k itself with probability γ, where P(count > k | μ) + γ P(count = k | μ) = α. Its power,
 //! P(count > k | rμ) + γ P(count = k | rμ), is the bound.
 //!
+//! Where the limit is one of bits, the samples are those that carry it: lengths are distributed alike in peace and attack, so that they say
+//! nothing, and the count is all that a test can use.
+//!
 //! α is what the project allows: 0.001 false alarms a day of a host, shared by the stretches of an attack's length that a day has. The test is
 //! told when the attack begins and ends, which no detector is; one whose host never comes near its limit in peace may speak more often, at the
 //! price of false alarms at hosts that do.
@@ -26,6 +29,27 @@ pub(super) fn recall(samples: f64, ratio: f64, seconds: f64) -> f64 {
     }
     let gamma = ((allowed - tail.max(0.0)) / peace.at(count)).clamp(0.0, 1.0);
     (attack.above(count) + gamma * attack.at(count)).clamp(0.0, 1.0)
+}
+
+/// Parts of attacks that are found in the time of [`soonest`].
+const MOST: f64 = 0.95;
+
+/// The seconds after which the best test finds 95 of 100 attacks of `ratio` times the limit, if traffic at its limit has so many samples a second;
+/// what exporters and slots take comes on top. `None` if an hour is not enough.
+pub(super) fn soonest(samples_per_second: f64, ratio: f64) -> Option<f64> {
+    let is_enough = |seconds: f64| recall(samples_per_second * seconds, ratio, seconds) >= MOST;
+    let (mut short, mut long) = (0.0, 0.01);
+    while !is_enough(long) {
+        (short, long) = (long, long * 2.0);
+        if long > 3_600.0 {
+            return None;
+        }
+    }
+    while long - short > 0.02 * long {
+        let middle = f64::midpoint(short, long);
+        *(if is_enough(middle) { &mut long } else { &mut short }) = middle;
+    }
+    Some(long)
 }
 
 struct Poisson {
@@ -89,5 +113,14 @@ mod tests {
         let bound = recall(732.42, 1.2, 60.0);
         assert!((0.6..0.72).contains(&bound), "{bound}");
         assert!(recall(732.0, 1.1, 60.0) < bound && recall(1_465.0, 1.2, 60.0) > 0.98);
+    }
+
+    /// 98 samples a second at the limit, 147 at 1.5 times it: (5.4 + 1.64 × √1.5) errors are 7.4, which (0.5)² × 98 × t makes 55 = 24.5 t of, about 2 s.
+    #[test]
+    fn small_ratios_and_few_samples_take_their_time() {
+        let seconds = soonest(97.7, 1.5).unwrap();
+        assert!((1.6..2.6).contains(&seconds), "{seconds}");
+        assert!(soonest(97.7, 4.0).unwrap() < 0.2 && soonest(12.2, 1.5).unwrap() > 7.0 * seconds);
+        assert_eq!(soonest(0.01, 1.2), None);
     }
 }

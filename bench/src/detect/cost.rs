@@ -31,7 +31,7 @@ const MEASURED_TURNS: u32 = 3;
 struct Report {
     machine: Machine,
     hosts: u32,
-    /// Resident memory with the counters and analysts of no host, and what the counters and the analysts added.
+    /// Resident memory of the program before, and what the counters and the analysts added, suspects and prefixes included: few here.
     empty_octets: u64,
     counters_octets: u64,
     analysts_octets: u64,
@@ -68,8 +68,8 @@ impl Times {
 pub(super) fn run(hosts: u32, json: Option<&Path>) -> Result<()> {
     ensure!((1_000..16_000_000).contains(&hosts), "hosts: from 1,000 to 16,000,000");
     let resident = || measure::resident_octets(std::process::id());
-    let mut bench = Bench::new(hosts)?;
     let empty_octets = resident();
+    let mut bench = Bench::new(hosts)?;
     // Counters first, alone, so that their memory is known.
     for _ in 0..WARM_TURNS {
         bench.turn(None, &mut [Vec::new(), Vec::new()]);

@@ -22,7 +22,9 @@ pub(super) struct Alarm {
     pub(super) opened: Timestamp,
     /// When it was over.
     pub(super) ended: Option<Timestamp>,
-    /// What else an incident tells.
+    /// What family it was of when it was raised.
+    pub(super) first_family: Option<&'static str>,
+    /// What else an incident tells in the end.
     pub(super) picture: Option<Picture>,
 }
 
@@ -40,12 +42,13 @@ pub(super) struct Picture {
 impl Alarm {
     /// One of which nothing else is known.
     pub(super) fn of(target: Prefix, direction: Direction, opened: Timestamp) -> Self {
-        Self { target, direction, opened, ended: None, picture: None }
+        Self { target, direction, opened, ended: None, first_family: None, picture: None }
     }
 
     /// An incident as it is now.
     pub(super) fn follow(&mut self, incident: &Incident) {
         self.ended = incident.ended_at;
+        self.first_family.get_or_insert(incident.family.name());
         let peak = [incident.peak_pps as f64, incident.peak_bps as f64];
         self.picture = Some(Picture { family: incident.family.name(), subtype: incident.subtype.clone(), peak });
     }
@@ -103,6 +106,8 @@ pub(super) struct Verdict {
     pub(super) is_target_right: bool,
     /// Whether the family was, and the subtype; `None` for a rule that names none.
     pub(super) kind: Option<(bool, bool)>,
+    /// Whether the family was right from the first moment.
+    pub(super) is_first_family_right: bool,
     /// By what part of it the largest second was missed.
     pub(super) peak_error: Option<f64>,
 }
@@ -144,6 +149,7 @@ fn hit(alarm: &Alarm, trial: &Trial, verdict: &mut Verdict) {
     let Some(picture) = &alarm.picture else { return };
     let (family, subtype) = trial.kind;
     let is_family = picture.family == family;
+    verdict.is_first_family_right = alarm.first_family == Some(family);
     // A carpet may be called one in place of its subtype.
     let own = picture.subtype.as_deref();
     let is_subtype = own == subtype || (!trial.target.is_host() && own == Some("carpet_bombing"));

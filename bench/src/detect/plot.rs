@@ -41,7 +41,7 @@ pub(super) fn write(sums: &Sums, folder: &Path) -> Result<()> {
 /// Rows of what is told of at once, by ratio.
 fn by_ratio(sums: &Sums) -> Vec<(f64, Vec<&Row>)> {
     let mut ratios: Vec<(f64, Vec<&Row>)> = Vec::new();
-    for row in sums.promised().filter(|row| !row.is_cache) {
+    for row in sums.promised().filter(|row| !row.is_cache && row.is_steady) {
         match ratios.iter_mut().find(|(ratio, _)| *ratio == row.ratio) {
             Some((_, rows)) => rows.push(row),
             None => ratios.push((row.ratio, vec![row])),

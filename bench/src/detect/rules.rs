@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use analytics::{Analyst, Event};
-use collector::count;
 use collector::decode::frame::Link;
 use collector::decode::{Datagram, Templates};
 use collector::receive::packet::Frame;
@@ -25,8 +24,6 @@ use crate::measure;
 
 /// Octets of a mirrored frame that are looked at.
 const FRAME_OCTETS: usize = 128;
-/// Hosts and prefixes for which a scenario has room: each with some more of both directions than any scenario has.
-const HOSTS_MAX: usize = 65_536;
 
 /// How the rules are called in reports.
 pub(super) const NAMES: [&str; 3] = ["Weir", "5-s average", "minute"];
@@ -55,9 +52,7 @@ impl Rules {
         config.threshold.bits_per_second = super::wire::whole(limits.bits_per_second);
         let analyst = Analyst::new(&config, analytics::metrics::Metrics::default());
         let networks: PrefixSet = NETWORKS.iter().map(|text| text.parse::<Prefix>().expect("the networks are sound")).collect();
-        let count = count::Config { hosts_max: HOSTS_MAX, ..count::Config::default() };
-        let collector = collector::config::Config { count, ..collector::config::Config::default() };
-        let pipe = Pipe::new(0, &collector, Templates::Inline, networks, analyst.limits().for_counters());
+        let pipe = Pipe::new(0, &collector::config::Config::default(), Templates::Inline, networks, analyst.limits().for_counters());
         Self {
             pipe,
             analyst,

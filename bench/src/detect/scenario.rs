@@ -14,6 +14,7 @@ const COMMITTED: &[(&str, &str)] = &[
     ("dense", include_str!("../../scenarios/dense.toml")),
     ("sampled_64", include_str!("../../scenarios/sampled_64.toml")),
     ("netflow", include_str!("../../scenarios/netflow.toml")),
+    ("families_netflow", include_str!("../../scenarios/families_netflow.toml")),
     ("netflow_unsampled", include_str!("../../scenarios/netflow_unsampled.toml")),
     ("loss", include_str!("../../scenarios/loss.toml")),
     ("carpet", include_str!("../../scenarios/carpet.toml")),
@@ -84,6 +85,9 @@ pub(super) struct Attacks {
     /// How long they last.
     #[serde(default = "minute")]
     pub(super) seconds: f64,
+    /// From the begin of one to the begin of the next.
+    #[serde(default = "second")]
+    pub(super) every_seconds: f64,
     /// How their rate goes.
     #[serde(default)]
     pub(super) course: Course,
@@ -97,6 +101,10 @@ pub(super) struct Attacks {
 
 fn minute() -> f64 {
     60.0
+}
+
+fn second() -> f64 {
+    1.0
 }
 
 fn incoming() -> Direction {
@@ -265,5 +273,12 @@ mod tests {
             assert!(scenario.peace.is_some() == scenario.attacks.is_empty(), "{} is of attacks or of peace", scenario.name);
         }
         assert!(load(&[], &["nowhere".to_owned()]).is_err());
+    }
+    #[test]
+    fn the_example_of_the_docs_is_understood() {
+        let text = include_str!("../../../docs/measuring-detection.md");
+        let (_, example) = text.split_once("```toml\n").unwrap();
+        let scenario: Scenario = toml::from_str(example.split("```").next().unwrap()).unwrap();
+        assert_eq!((scenario.attacks[0].vectors.as_slice(), scenario.attacks[0].targets.len()), ([Vector::Syn].as_slice(), 2));
     }
 }

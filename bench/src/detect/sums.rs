@@ -3,6 +3,7 @@
 use schemas::time::Timestamp;
 use serde::Serialize;
 
+use super::bound;
 use super::judge::{Alarm, Verdict, judge};
 use super::play::Played;
 use super::probe::Behaviour;
@@ -19,17 +20,22 @@ pub(super) struct Row {
     /// Packets for each that is sampled.
     pub(super) interval: u32,
     pub(super) ratio: f64,
+    /// Whether the attacks are as strong from begin to end.
+    pub(super) is_steady: bool,
     /// Whether it is left out of the sums.
     pub(super) apart: bool,
     pub(super) attacks: usize,
     /// The largest recall that any detector could have.
     pub(super) bound: f64,
+    /// Milliseconds in which the best test finds 95 of 100, by samples alone; 0 where every packet is told, `None` if it never does.
+    pub(super) soonest: Option<f64>,
     pub(super) recall: [f64; 3],
     /// Milliseconds to the first alarm, of those that were found.
     pub(super) after_p50: [Option<f64>; 3],
     pub(super) after_p95: [Option<f64>; 3],
-    /// Parts of those that were found whose family, subtype and target are right, and the median error of the largest second.
+    /// Parts of those that were found whose family (in the end and at first), subtype and target are right, and the median error of the largest second.
     pub(super) family_right: f64,
+    pub(super) first_family_right: f64,
     pub(super) subtype_right: f64,
     pub(super) target_right: f64,
     pub(super) peak_error: Option<f64>,
@@ -106,7 +112,13 @@ impl Sums {
         self.add_rows(played, judged.each_ref().map(|(verdicts, _)| verdicts.as_slice()));
         let strangers = judged.each_ref().map(|(_, strangers)| strangers.as_slice());
         self.add_calm(played, strangers);
-        let count = |of: fn(&Verdict) -> u32| judged.each_ref().map(|(verdicts, _)| verdicts.iter().map(of).sum::<u32>() as usize);
+        // What stands apart is neither right nor wrong.
+        let count = |of: fn(&Verdict) -> u32| {
+            judged.each_ref().map(|(verdicts, _)| {
+                let own = verdicts.iter().zip(&played.trials).filter(|(_, trial)| !trial.apart);
+                own.map(|(verdict, _)| of(verdict)).sum::<u32>() as usize
+            })
+        };
         let pieces = count(|verdict| verdict.pieces);
         let lists = strangers.map(<[_]>::len);
         let scenario = &played.scenario;
@@ -161,10 +173,10 @@ impl Sums {
             self.recall("recall at 1.2 times the limit", ">= 0.95", |row| row.ratio == 1.2, 0.95),
             self.precision(),
             self.false_alarms(),
-            self.time("time to detect, p95, at 4 times and more", 300.0, |row| row.ratio >= 4.0 && !row.is_cache),
-            self.time("... sampled 1:1024 at most", 300.0, |row| row.ratio >= 4.0 && !row.is_cache && row.interval <= 1_024),
-            self.time("time to detect, p95, at 1.5 times", 1_000.0, |row| row.ratio == 1.5 && !row.is_cache),
-            self.time("... sampled 1:1024 at most", 1_000.0, |row| row.ratio == 1.5 && !row.is_cache && row.interval <= 1_024),
+            self.time("time to detect, p95, at 4 times the limit and more", 300.0, |row| row.ratio >= 4.0 && !row.is_cache),
+            self.time("... where samples allow it", 300.0, |row| row.ratio >= 4.0 && !row.is_cache && row.allows(300.0)),
+            self.time("time to detect, p95, at 1.5 times the limit", 1_000.0, |row| row.ratio == 1.5 && !row.is_cache),
+            self.time("... where samples allow it", 1_000.0, |row| row.ratio == 1.5 && !row.is_cache && row.allows(1_000.0)),
             self.time("NetFlow and IPFIX: from the first record with the evidence, p95", 1_000.0, |row| row.is_cache),
         ];
         self.figures = figures.into_iter().flatten().collect();
@@ -220,7 +232,7 @@ impl Sums {
     }
 
     fn time(&self, what: &'static str, most: f64, holds: fn(&Row) -> bool) -> Option<Figure> {
-        let rows: Vec<&Row> = self.promised().filter(|row| holds(row)).collect();
+        let rows: Vec<&Row> = self.promised().filter(|row| row.is_steady && holds(row)).collect();
         let times = |rule: usize| {
             let mut times: Vec<f64> = rows.iter().filter_map(|row| row.times.get(rule)).flatten().copied().collect();
             times.sort_by(f64::total_cmp);
@@ -234,6 +246,11 @@ impl Sums {
 }
 
 impl Row {
+    /// Whether samples allow 95 of 100 to be found in so many milliseconds, with the tenth of a second that an agent may wait.
+    fn allows(&self, milliseconds: f64) -> bool {
+        self.soonest.is_some_and(|soonest| soonest + 100.0 <= milliseconds)
+    }
+
     /// Milliseconds to the first alarm of one rule, of those attacks that it has found.
     pub(super) fn times_of(&self, rule: usize) -> &[f64] {
         self.times.get(rule).map_or(&[], Vec::as_slice)
@@ -265,13 +282,16 @@ fn row(played: &Played, members: &[usize], verdicts: [&[Verdict]; 3]) -> Row {
         is_cache: telemetry.is_some_and(|telemetry| telemetry.behaviour.is_cache()),
         interval: telemetry.map_or(1, |telemetry| if telemetry.behaviour == Behaviour::Mirror { 1 } else { telemetry.interval }),
         ratio: first.map_or(0.0, |trial| trial.ratio),
+        is_steady: first.is_some_and(|trial| trial.is_steady),
         apart: first.is_some_and(|trial| trial.apart),
         attacks: trials.len(),
         bound: trials.iter().map(|trial| trial.bound).sum::<f64>() / count,
+        soonest: soonest(&trials),
         recall: times.each_ref().map(|times| times.len() as f64 / count),
         after_p50: percentile(50),
         after_p95: percentile(95),
         family_right: part(|verdict| verdict.kind.is_some_and(|(family, _)| family)),
+        first_family_right: part(|verdict| verdict.is_first_family_right),
         subtype_right: part(|verdict| verdict.kind.is_some_and(|(_, subtype)| subtype)),
         target_right: part(|verdict| verdict.is_target_right),
         peak_error: (!errors.is_empty()).then(|| rank(&errors, 50)),
@@ -280,6 +300,13 @@ fn row(played: &Played, members: &[usize], verdicts: [&[Verdict]; 3]) -> Row {
         echoes: sum(|verdict| verdict.echoes),
         times,
     }
+}
+
+/// The mean over attacks that are alike but for their kind, in milliseconds.
+fn soonest(trials: &[&super::attacks::Trial]) -> Option<f64> {
+    let each = trials.iter().map(|trial| trial.samples_per_second.map_or(Some(0.0), |samples| bound::soonest(samples, trial.ratio)));
+    let seconds: f64 = each.sum::<Option<f64>>()?;
+    Some(seconds / trials.len() as f64 * 1e3)
 }
 
 fn examples(alarms: &[&Alarm]) -> Vec<String> {

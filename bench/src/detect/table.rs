@@ -19,7 +19,7 @@ pub(super) fn markdown(sums: &Sums) -> String {
         text,
         "\n## Attacks\n\nOf three numbers the first is {weir}'s, the second that of the {average}, the third that of the {minute}. Times count from the first \
          packet on the wire, for NetFlow and IPFIX from the first record that carries the evidence; `bound` is the largest recall that \
-         samples allow. Pieces are alarms on parts of the target, repeats further ones on it, echoes those in the other direction.\n"
+         samples allow, `soonest` the time in which they allow 95 of 100 to be found. The family is that in the end, and in brackets that of the first moment. Pieces are alarms on parts of the target, repeats further ones on it, echoes those in the other direction.\n"
     );
     attacks(&mut text, sums.promised());
     if sums.rows.iter().any(|row| row.apart) {
@@ -61,23 +61,25 @@ fn attacks<'a>(text: &mut String, rows: impl Iterator<Item = &'a Row>) {
             scenario = &row.scenario;
             let _ = write!(
                 text,
-                "\n### {scenario}\n\n| kind | exporter | ratio | n | bound | recall | p50, ms | p95, ms | family | subtype | target | peak ± | pieces | repeats | echoes |\n\
-                 |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+                "\n### {scenario}\n\n| kind | exporter | ratio | n | bound | recall | soonest, ms | p50, ms | p95, ms | family | subtype | target | peak ± | pieces | repeats | echoes |\n\
+                 |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
             );
         }
         let peak = row.peak_error.map_or_else(String::new, |error| format!("{:.0} %", error * 100.0));
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {:.2} | {} | {} | {} | {:.2} | {:.2} | {:.2} | {peak} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {:.2} | {} | {} | {} | {} | {:.2} ({:.2}) | {:.2} | {:.2} | {peak} | {} | {} | {} |",
             row.row,
             row.telemetry,
             row.ratio,
             row.attacks,
             row.bound,
             three(row.recall.map(|recall| format!("{recall:.2}"))),
+            milliseconds(row.soonest),
             three(row.after_p50.map(milliseconds)),
             three(row.after_p95.map(milliseconds)),
             row.family_right,
+            row.first_family_right,
             row.subtype_right,
             row.target_right,
             three(row.pieces.map(|count| count.to_string())),

@@ -337,11 +337,22 @@ impl Shape for Reply {
     }
 }
 
-/// An address of a prefix, each alike; of a wide one of IPv6, one of its first 65,536.
+/// An address of a prefix, each alike.
+///
+/// Nobody has all addresses of a wide one of IPv6: of a /64 or a part of it the first 65,536 are meant, of a wider one a host in each of 512 /64s
+/// that are spread over it evenly, or in all of them where there are fewer.
 pub(super) fn within(prefix: Prefix, random: &mut Random) -> Address {
-    let width = prefix.last().0 - prefix.first().0;
-    let bound = u32::try_from(width).map_or(1 << 16, |last| last.saturating_add(1));
-    Address(prefix.first().0 + u128::from(random.below(bound)))
+    let first = prefix.first().0;
+    let below = |bound: u128, random: &mut Random| u128::from(random.below(u32::try_from(bound).unwrap_or(u32::MAX)));
+    let offset = if prefix.is_v4() || prefix.length() >= 64 {
+        let width = prefix.last().0 - first;
+        below((width + 1).min(1 << 16), random)
+    } else {
+        let networks = 1u128 << (64 - prefix.length());
+        let used = networks.min(512);
+        (below(used, random) * (networks / used)) << 64 | 0x10
+    };
+    Address(first + offset)
 }
 
 /// A packet without a moment.
@@ -371,5 +382,36 @@ pub(super) fn flow(
         ingress_interface: 10 + u32::from(hops % 4),
         egress_interface: 100,
         ttl: first - hops,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_hit_all_over() {
+        let mut random = Random::new(1);
+        for (prefix, shift, networks) in [("10.0.0.0/28", 0, 16), ("2001:db8:1::/56", 64, 256), ("2001:db8:1::/48", 64, 512)] {
+            let prefix: Prefix = prefix.parse().unwrap();
+            let hit: BTreeSet<u128> = (0..20_000).map(|_| within(prefix, &mut random)).map(|address| address.0 >> shift).collect();
+            assert_eq!(hit.len(), networks, "{prefix}");
+            assert!(hit.iter().all(|own| prefix.contains(Address(own << shift))), "{prefix}");
+        }
+    }
+
+    /// Spoofed sources are all different, those of a reflection are few.
+    #[test]
+    fn sources_are_as_many_as_there_are_senders() {
+        for (vector, least, most) in
+            [(Vector::Syn, 3_900, 4_000), (Vector::MemcachedAmplification, 290, 300), (Vector::Multi, 2_600, 4_000)]
+        {
+            let mut shape = Assault::new(vector, 7, "2001:db8::7".parse().unwrap(), Direction::Incoming);
+            let mut random = Random::new(1);
+            let sources: BTreeSet<Address> = (0..4_000).map(|_| shape.packet(&mut random).source).collect();
+            assert!((least..=most).contains(&sources.len()), "{vector:?}: {}", sources.len());
+        }
     }
 }

@@ -296,7 +296,9 @@ impl World {
             let late = happening.ends + LATE;
             alarm.opened >= stamp(happening.begins) && alarm.opened <= stamp(late)
         };
-        let host = self.hosts.iter().find(|host| alarm.target.contains(host.address) && alarm.target.length() > 48);
+        // One that stands for a host: an address, or the /64 of one.
+        let is_of_host = alarm.target.is_host() || (!alarm.target.is_v4() && alarm.target.length() >= 64);
+        let host = self.hosts.iter().find(|host| is_of_host && alarm.target.contains(host.address));
         let concerns = |happening: &&Happening| match happening.prefix {
             Some(prefix) => prefix.covers(alarm.target) || alarm.target.covers(prefix),
             None => host.is_some_and(|host| host.exporter == happening.exporter),
@@ -306,8 +308,35 @@ impl World {
         let own = then.iter().find(|happening| happening.prefix.is_some()).or(then.first());
         match (own, host) {
             (Some(happening), _) => happening.class,
-            (None, Some(host)) if alarm.target.is_host() || alarm.target.length() >= 64 => host.kind.name(),
-            _ => "prefixes",
+            (None, Some(host)) => host.kind.name(),
+            (None, None) => "prefixes",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::counter::Direction;
+
+    use super::*;
+
+    #[test]
+    fn an_alarm_belongs_to_what_happens_then_or_to_its_host() {
+        let host = |number, kind| Host { address: address(number), kind, exporter: 0 };
+        let hosts = vec![host(0, Kind::Client), host(1, Kind::Server)];
+        let happening =
+            |class, prefix, begins, ends| Happening { class, prefix, exporter: 0, begins: begins * SECOND, ends: ends * SECOND };
+        let happenings = vec![
+            happening("router restarts", None, 1_000, 1_060),
+            happening("downloads", Some(address(0).host()), 1_000, 1_100),
+            happening("nightly jobs", Some(Prefix::of(address(0), 24)), 5_000, 6_000),
+        ];
+        let world = World { hosts, happenings, ends: 10_000 * SECOND };
+        let class = |target: Prefix, second: u64| world.class_of(&Alarm::of(target, Direction::Incoming, stamp(second * SECOND)));
+        let (client, server) = (address(0).host(), address(1).host());
+        assert_eq!([class(client, 1_050), class(server, 1_050)], ["downloads", "router restarts"]);
+        assert_eq!([class(client, 900), class(server, 900), class(Prefix::of(address(0), 24), 900)], ["clients", "servers", "prefixes"]);
+        assert_eq!(class(Prefix::of(address(0), 24), 5_500), "nightly jobs");
+        assert_eq!(class(Prefix::of(address(1), 64), 900), "servers");
     }
 }
