@@ -10,6 +10,7 @@ mod answer;
 mod bound;
 pub(crate) mod clock;
 mod heavy;
+mod kind;
 mod recent;
 mod sample;
 mod scale;
@@ -38,11 +39,12 @@ use crate::config::Faults;
 use crate::exporter::Exporters;
 use answer::Answering;
 use clock::{Clock, Moments, Reach, Span};
+use kind::Ports;
 use recent::{Recent, Role};
-use scale::Scales;
+use scale::{Scales, Weight};
 use suspect::Suspects;
 use table::{Entry, Key, Seeds, Table};
-use traffic::{Amount, Ports, Rows, Shares};
+use traffic::{Amount, Rows, Shares};
 use volume::Exported;
 use watch::Watch;
 
@@ -151,7 +153,17 @@ struct Increment {
     record: u32,
     /// The row in the group.
     row: u8,
+    /// Number of its class.
+    class: u8,
     is_back: bool,
+}
+
+impl Increment {
+    #[inline]
+    fn weight(&self) -> Weight {
+        let [packets, octets, _] = self.shares.all;
+        Weight { packets, octets, class: self.class }
+    }
 }
 
 /// One entry to update.
@@ -278,7 +290,7 @@ impl Counter {
         let reach = clock.reach(span);
         let (record, units) = (targets.recent.push(span, amount, to.0.folded() ^ from.0.folded()), targets.scales.units(reach.weights));
         let (row, number) = (row.to_le_bytes()[0], group.increments.len().to_le_bytes()[0]);
-        group.increments.push(Increment { shares: amount.shares(), reach, units, record, row, is_back });
+        group.increments.push(Increment { shares: amount.shares(), reach, units, record, row, class: amount.kind.class(), is_back });
         // Which end is ours changes from row to row, so that most rows get by without a branch on it.
         let (end, direction) = if to.1 { (to.0, Direction::Incoming) } else { (from.0, Direction::Outgoing) };
         group.enlist(end, direction, number, targets, seeds);
@@ -408,9 +420,8 @@ impl Targets {
             return false;
         };
         let Increment { shares, reach, units, record, .. } = increment;
-        let [packets, octets, _] = shares.all;
         entry.update(shares, clock);
-        let is_over = entry.bound.add(reach, scales.weigh(entry.scale, packets, octets, *units), clock);
+        let is_over = entry.bound.add(reach, scales.weigh(entry.scale, increment.weight(), *units), clock);
         if is_over | entry.suspicion.is_exact() {
             self.suspect(key, is_over, increment, rows, exporter, clock);
         } else {

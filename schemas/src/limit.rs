@@ -36,6 +36,12 @@ impl Limit {
         self.0[metric.index()]
     }
 
+    /// The values in the order of [`Metric::ALL`], as bits: what tells two limits apart.
+    #[must_use]
+    pub fn to_bits(&self) -> [u64; Metric::COUNT] {
+        self.0.map(f64::to_bits)
+    }
+
     /// The metrics that are limited.
     pub fn limited(&self) -> impl Iterator<Item = Metric> {
         Metric::ALL.iter().copied().filter(|metric| self.get(*metric).is_finite())

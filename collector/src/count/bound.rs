@@ -22,8 +22,8 @@
 //! update with the coarse cell as it is, after a coarse one with the largest fine cell or peak. So no window's true traffic
 //! passes a share of the limit without the bound being seen to pass it, at that record or before.
 //!
-//! **Units.** Sums are of `max(packets / limit, bits / limit)`, which is at least the larger of the two sums; a unit is a
-//! 32,768th of the share that makes a suspect, weights are rounded up, and 16 bits saturate at twice that share. How
+//! **Units.** Sums are of the largest of a record's parts of the limits that it counts in (`scale`), which is at least the sum in any
+//! one of them; a unit is a 32,768th of the share that makes a suspect, weights are rounded up, and 16 bits saturate at twice that share. How
 //! loose is it? Steady flows shorter than a window look like 1.1 (2, at the 1-s scale) seconds' worth in one window when
 //! they are prompt, and like 18 when they are late; a late flow of 60 s is overestimated by a third.
 
@@ -186,10 +186,14 @@ fn largest<'a>(cells: impl IntoIterator<Item = &'a u16>) -> u16 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use schemas::limit::WINDOW_MILLISECONDS;
+    use schemas::incident::{Metric, Unit};
+    use schemas::limit::{Limit, Limits, WINDOW_MILLISECONDS};
     use schemas::time::Timestamp;
 
     use super::super::clock::Span;
+    use super::super::kind::Kind;
+    use super::super::scale::{Scales, Weight};
+    use super::super::traffic::Amount;
     use super::*;
 
     /// A flow of `units`, known at `arrival`.
@@ -203,15 +207,23 @@ mod tests {
     /// The largest bound seen while the flows arrive, at the scale of 0.1 s (0) or 1 s (1).
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some thousand units")]
     fn largest_bound(flows: &[Flow], scale: usize) -> u16 {
+        largest_bound_by(flows, scale, |index, reach| {
+            let units = (flows[index].units * f64::from(reach.weights[scale])) as u16 + 1;
+            [units, units]
+        })
+    }
+
+    /// The same, with what each flow adds at both scales.
+    fn largest_bound_by(flows: &[Flow], scale: usize, weigh: impl Fn(usize, &Reach) -> [u16; 2]) -> u16 {
         let (mut clock, mut bound, mut largest) = (Clock::new(120, 2_000), Bound::default(), 0);
         clock.advance(Timestamp(flows[0].arrival));
-        for flow in flows {
+        for (index, flow) in flows.iter().enumerate() {
             let then = clock.second;
             clock.advance(Timestamp(flow.arrival));
             bound.roll(then, &clock);
             let reach = clock.reach(flow.span);
-            let mut units = [0; 2];
-            units[scale] = (flow.units * f64::from(reach.weights[scale])) as u16 + 1;
+            let mut units = weigh(index, &reach);
+            units[1 - scale] = 0;
             let over = bound.add(&reach, units, &clock);
             let load = bound.load(&reach, &clock);
             assert_eq!(over, load.bound >= SUSPICION);
@@ -266,6 +278,54 @@ mod tests {
                 let seconds = (window as f64 / 1_000.0).max(1.0);
                 let held = largest_window(&flows, window) / seconds;
                 prop_assert!(bound >= held, "{} ms: {} held, bound {}", window, held, bound);
+            }
+        }
+    }
+
+    /// What a record of each flow is: its class, packets and octets.
+    fn records() -> impl Strategy<Value = Vec<(u8, u32, u32)>> {
+        proptest::collection::vec((0u8..32, 0u32..200, 0u32..200_000), 60)
+    }
+
+    /// Some limits, each off or so low that some flows are over it.
+    fn limit() -> impl Strategy<Value = Limit> {
+        let values = proptest::collection::vec(proptest::option::of(10.0..100_000.0_f64), Metric::COUNT);
+        values.prop_map(|values| {
+            let set = Metric::ALL.iter().zip(values).filter_map(|(metric, value)| Some((*metric, value?)));
+            set.fold(Limit::NONE, |limit, (metric, value)| {
+                limit.with(metric, value * if metric.unit() == Unit::Bits { 8_000.0 } else { 1.0 })
+            })
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn no_window_holds_more_of_any_metric_than_the_bound_of_its_classes(flows in flows(), records in records(), limit in limit()) {
+            let amounts: Vec<Amount> = records.iter()
+                .map(|(class, packets, octets)| Amount::of(f64::from(*packets), f64::from(*octets), Kind::of_class(*class))).collect();
+            let limits = Limits { multiples: [2.0, 1.0, 3.0, 4.0], ..Limits::of_hosts(limit) };
+            let mut scales = Scales::new(limits);
+            let number = scales.number("192.0.2.1".parse().unwrap());
+            for window in WINDOW_MILLISECONDS {
+                let scale = usize::from(window >= 1_000);
+                let bound = largest_bound_by(&flows, scale, |index, reach| {
+                    let shares = amounts[index].shares();
+                    let [packets, octets, _] = shares.all;
+                    let weight = Weight { packets, octets, class: amounts[index].kind.class() };
+                    scales.weigh(number, weight, scales.units(reach.weights))
+                });
+                // What a window may hold, in seconds of the limit, and how many units that is: the lowest multiple of the longer windows is 1.
+                let seconds = window as f64 / 1_000.0;
+                let units = f64::from(SUSPICION) / f64::from(SUSPICION_SHARE) / if scale == 0 { 2.0 * seconds } else { seconds };
+                for metric in limit.limited() {
+                    let in_metric: Vec<Flow> = flows.iter().zip(&amounts)
+                        .map(|(flow, amount)| Flow { units: amount.volume().count(metric) / limit.get(metric), ..*flow }).collect();
+                    let held = largest_window(&in_metric, window) * units;
+                    let full = f64::from(u16::MAX);
+                    // Counts are in single precision.
+                    prop_assert!(f64::from(bound) >= held.min(full) * (1.0 - 1e-5), "{window} ms of {metric:?}: {held} held, bound {bound}");
+                }
             }
         }
     }

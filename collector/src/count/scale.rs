@@ -1,28 +1,67 @@
 //! Limits turned into the units of the bounds.
+//!
+//! A record counts in several metrics at once: all traffic, its protocol, its flags. Its units are those of the metric in which it is
+//! most of its limit: then their sum is at least the sum of any one metric, and the bound holds for each of them.
 
 use std::collections::HashMap;
 
-use schemas::incident::Metric;
-use schemas::limit::Limits;
+use schemas::incident::{Metric, Unit};
+use schemas::limit::{Limit, Limits};
 use schemas::net::Prefix;
 
 use super::bound::{SUSPICION, SUSPICION_SHARE};
+use super::kind::Kind;
+use super::traffic::Amount;
 
 /// The limits in use, each once: an entry holds its limit's number.
 #[derive(Debug)]
 pub(super) struct Scales {
     limits: Limits,
-    numbers: HashMap<[u64; 2], u16>,
+    numbers: HashMap<[u64; Metric::COUNT], u16>,
     scales: Vec<Scale>,
     /// Units that a second of the limit is worth, for windows of 0.1 and 1 s.
     units: [f32; 2],
 }
 
-/// Seconds of the limit that one packet and one octet are worth.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a record weighs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weight {
+    pub(super) packets: f32,
+    pub(super) octets: f32,
+    /// Number of its class.
+    pub(super) class: u8,
+}
+
+/// Seconds of the limit that a record is worth.
+#[derive(Clone, Debug)]
 struct Scale {
-    packet: f32,
-    octet: f32,
+    /// By class: of one packet and one octet, by the metric that the class counts in of which that is most.
+    classes: [[f32; 2]; Kind::CLASSES],
+    /// Of the record itself.
+    flow: f32,
+}
+
+impl Scale {
+    #[expect(clippy::cast_possible_truncation, reason = "single precision is enough for a bound that is rounded up")]
+    fn of(limit: &Limit) -> Self {
+        let mut class = 0u8;
+        let classes = [(); Kind::CLASSES].map(|()| {
+            let kind = Kind::of_class(class);
+            class += 1;
+            // A packet without octets counts in the packets of its metrics, octets without packets in their bits.
+            let [packet, octet] = [(1.0, 0.0, Unit::Packets), (0.0, 1.0, Unit::Bits)].map(|(packets, octets, unit)| {
+                let volume = Amount::of(packets, octets, kind).volume();
+                let least = volume.count(if unit == Unit::Bits { Metric::BitsPerSecond } else { Metric::PacketsPerSecond });
+                let seconds = limit.limited().filter(|metric| metric.unit() == unit).map(|metric| {
+                    // Of a limit below one packet, or one octet, a second it is that.
+                    volume.count(metric) / limit.get(metric).max(least)
+                });
+                seconds.fold(0.0, f64::max) as f32
+            });
+            [packet, octet]
+        });
+        Self { classes, flow: limit.get(Metric::FlowsPerSecond).max(1.0).recip() as f32 }
+    }
 }
 
 impl Scales {
@@ -37,11 +76,9 @@ impl Scales {
     }
 
     /// The number of the limit that holds for a host or prefix.
-    #[expect(clippy::cast_possible_truncation, reason = "single precision is enough for a bound that is rounded up")]
     pub(super) fn number(&mut self, prefix: Prefix) -> u16 {
         let limit = self.limits.of(prefix);
-        let [packets_per_second, bits_per_second] = [Metric::PacketsPerSecond, Metric::BitsPerSecond].map(|metric| limit.get(metric));
-        let bits = [packets_per_second.to_bits(), bits_per_second.to_bits()];
+        let bits = limit.to_bits();
         if let Some(&number) = self.numbers.get(&bits) {
             return number;
         }
@@ -49,8 +86,7 @@ impl Scales {
         let Ok(number) = u16::try_from(self.scales.len()) else {
             return 0;
         };
-        let scale = Scale { packet: packets_per_second.max(1.0).recip() as f32, octet: 8.0 / bits_per_second.max(8.0) as f32 };
-        self.scales.push(scale);
+        self.scales.push(Scale::of(&limit));
         self.numbers.insert(bits, number);
         number
     }
@@ -65,8 +101,8 @@ impl Scales {
     /// What a record adds to the bounds, rounded up; `units` are those of [`Scales::units`].
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "at most 65,534")]
-    pub(super) fn weigh(&self, number: u16, packets: f32, octets: f32, units: [f32; 2]) -> [u16; 2] {
-        let seconds = self.seconds(number, packets, octets);
+    pub(super) fn weigh(&self, number: u16, weight: Weight, units: [f32; 2]) -> [u16; 2] {
+        let seconds = self.seconds(number, weight);
         units.map(|units| {
             let units = seconds * units;
             // In this order what is no number is the largest.
@@ -76,16 +112,20 @@ impl Scales {
         })
     }
 
-    /// The part of its limit that a record is in a window of a second that sees the share `weight` of it.
-    pub(super) fn share(&self, number: u16, packets: f32, octets: f32, weight: f32) -> f32 {
-        self.seconds(number, packets, octets) * weight
+    /// The part of its limit that a record is in a window of a second that sees the share `seen` of it.
+    pub(super) fn share(&self, number: u16, weight: Weight, seen: f32) -> f32 {
+        self.seconds(number, weight) * seen
     }
 
     /// Seconds of the limit that a record is worth.
     #[inline]
-    fn seconds(&self, number: u16, packets: f32, octets: f32) -> f32 {
-        let scale = self.scales.get(usize::from(number)).copied().unwrap_or_default();
-        let (by_packets, by_octets) = (packets * scale.packet, octets * scale.octet);
-        if by_packets > by_octets { by_packets } else { by_octets }
+    fn seconds(&self, number: u16, Weight { packets, octets, class }: Weight) -> f32 {
+        let Some(Scale { classes, flow }) = self.scales.get(usize::from(number)) else {
+            return 0.0;
+        };
+        let [packet, octet] = classes.get(usize::from(class)).copied().unwrap_or_default();
+        let (by_packets, by_octets) = (packets * packet, octets * octet);
+        let most = if by_packets > by_octets { by_packets } else { by_octets };
+        if most > *flow { most } else { *flow }
     }
 }

@@ -49,9 +49,8 @@ impl Targets {
         let suspicion = entry.suspicion.index();
         if let Some(index) = suspicion {
             let traffic = rows.traffic(increment.row.into(), increment.is_back, recent.record(increment.record));
-            let [packets, octets, _] = increment.shares.all;
-            let [_, weight] = increment.reach.weights;
-            suspects.add(index, &traffic, load, scales.share(entry.scale, packets, octets, weight), exporter, clock);
+            let [_, seen] = increment.reach.weights;
+            suspects.add(index, &traffic, load, scales.share(entry.scale, increment.weight(), seen), exporter, clock);
         }
         for key in ended.into_iter().flatten() {
             self.table(key.is_host()).get_mut(key).into_iter().for_each(Entry::clear_suspicion);

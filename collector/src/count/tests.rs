@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemas::counter::{SamplingSource, Target, Volume};
 use schemas::flow::{Column, ColumnSet, Origin, Version};
+use schemas::incident::Metric;
 use schemas::limit::Limit;
 use schemas::net::{Prefix, PrefixTable};
 

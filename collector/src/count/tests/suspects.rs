@@ -64,6 +64,22 @@ fn a_prefix_with_its_own_limit_is_held_to_that() {
     assert_eq!(bench.run(100).slots.keys().copied().collect::<Vec<_>>(), [incoming("203.0.113.8")]);
 }
 
+/// 600 SYN in 0.1 s are 6,000 a second: under a quarter of twice 100,000 packets, over one of twice 10,000 SYN.
+#[test]
+fn a_kind_of_traffic_makes_a_suspect_by_its_own_limit() {
+    let limit = Limit::of(100_000.0, 1e9).with(Metric::SynPacketsPerSecond, 10_000.0).with(Metric::FlowsPerSecond, 40.0);
+    let mut bench = Bench::new(&Config::default(), Limits { host: limit, ..Limits::default() });
+    let tcp = |host: &str, tcp_flags| Row { destination: address(host), protocol: 6, tcp_flags, packets: 600, octets: 24_000, ..row() };
+    bench.count(&[tcp("203.0.113.7", 0x02), tcp("203.0.113.8", 0x10)]);
+    // Eleven records in a second of a host that may have 40.
+    let few = Row { destination: address("203.0.113.9"), packets: 1, octets: 40, ..row() };
+    bench.count(&vec![few; 11]);
+    let told = bench.run(100);
+    assert_eq!(told.slots.keys().copied().collect::<Vec<_>>(), [incoming("203.0.113.7"), incoming("203.0.113.9")]);
+    let volume = told.sum(incoming("203.0.113.7"));
+    assert!(near(volume.syn_packets, 600.0) && near(volume.rate(Metric::SynPacketsPerSecond, 0.1), 6_000.0), "{volume:?}");
+}
+
 #[test]
 fn a_limit_that_is_lowered_holds_from_then_on_for_hosts_that_are_known() {
     let mut bench = Bench::new(&Config::default(), Limits::default());
