@@ -1,6 +1,7 @@
 //! What kind of traffic a record is: protocol, what its TCP flags tell, fragments, amplification.
 
 use schemas::amplification;
+use schemas::counter::Volume;
 use schemas::flow::fragment;
 
 const ICMP: u8 = 1;
@@ -72,39 +73,73 @@ impl Kind {
         &FACTORS[usize::from(self.0 & 63)]
     }
 
-    pub(super) const fn is_tcp(self) -> bool {
+    /// What one packet, and one octet, of this kind adds to each count of a volume.
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "a kind has six bits")]
+    pub(super) fn counts(self) -> &'static [[f64; Volume::COUNTS]; 2] {
+        static COUNTS: [[[f64; Volume::COUNTS]; 2]; 64] = counts();
+        &COUNTS[usize::from(self.0 & 63)]
+    }
+
+    /// The counts of so many packets and octets, but for flows and samples.
+    const fn volume(self, packets: f64, octets: f64) -> Volume {
+        const fn only(is: bool, count: f64) -> f64 {
+            if is { count } else { 0.0 }
+        }
+        Volume {
+            packets,
+            octets,
+            flows: 0.0,
+            tcp_packets: only(self.is_tcp(), packets),
+            udp_packets: only(self.is_udp(), packets),
+            icmp_packets: only(self.is_icmp(), packets),
+            syn_packets: only(self.is_syn(), packets),
+            fragment_packets: only(self.is_fragment(), packets),
+            amplification_packets: only(self.is_amplification(), packets),
+            tcp_octets: only(self.is_tcp(), octets),
+            udp_octets: only(self.is_udp(), octets),
+            amplification_octets: only(self.is_amplification(), octets),
+            icmp_octets: only(self.is_icmp(), octets),
+            syn_ack_packets: only(self.is_syn_ack(), packets),
+            reset_packets: only(self.is_reset(), packets),
+            odd_packets: only(self.is_odd(), packets),
+            samples: 0.0,
+        }
+    }
+
+    const fn is_tcp(self) -> bool {
         self.0 & Self::TCP != 0
     }
 
-    pub(super) const fn is_udp(self) -> bool {
+    const fn is_udp(self) -> bool {
         self.0 & 15 == Self::UDP
     }
 
-    pub(super) const fn is_icmp(self) -> bool {
+    const fn is_icmp(self) -> bool {
         self.0 & 15 == Self::ICMP
     }
 
-    pub(super) const fn is_syn(self) -> bool {
+    const fn is_syn(self) -> bool {
         self.is_tcp() && matches!(self.0 & Self::FLAGS, Self::SYN | Self::ODD_SYN)
     }
 
-    pub(super) const fn is_syn_ack(self) -> bool {
+    const fn is_syn_ack(self) -> bool {
         self.is_tcp() && self.0 & Self::FLAGS == Self::SYN_ACK
     }
 
-    pub(super) const fn is_reset(self) -> bool {
+    const fn is_reset(self) -> bool {
         self.is_tcp() && self.0 & Self::FLAGS == Self::RESET
     }
 
-    pub(super) const fn is_odd(self) -> bool {
+    const fn is_odd(self) -> bool {
         self.is_tcp() && matches!(self.0 & Self::FLAGS, Self::ODD | Self::ODD_SYN)
     }
 
-    pub(super) const fn is_fragment(self) -> bool {
+    const fn is_fragment(self) -> bool {
         self.0 & Self::FRAGMENT != 0
     }
 
-    pub(super) const fn is_amplification(self) -> bool {
+    const fn is_amplification(self) -> bool {
         self.0 & Self::AMPLIFICATION != 0
     }
 }
@@ -162,6 +197,18 @@ const fn flags_table() -> [u8; 128] {
         index += 1;
     }
     table
+}
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn counts() -> [[[f64; Volume::COUNTS]; 2]; 64] {
+    let mut counts = [[[0.0; Volume::COUNTS]; 2]; 64];
+    let mut bits = 0u8;
+    while bits < 64 {
+        let kind = Kind(bits);
+        counts[bits as usize] = [kind.volume(1.0, 0.0).to_array(), kind.volume(0.0, 1.0).to_array()];
+        bits += 1;
+    }
+    counts
 }
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]

@@ -53,29 +53,12 @@ impl Amount {
 
     /// All counts of the record.
     pub(super) fn volume(&self) -> Volume {
-        let (packets, octets) = (self.packets, self.octets);
-        let kind = self.kind;
-        let packets_if = |is: bool| packets * f64::from(u8::from(is));
-        let octets_if = |is: bool| octets * f64::from(u8::from(is));
-        Volume {
-            packets,
-            octets,
-            flows: 1.0,
-            tcp_packets: packets_if(kind.is_tcp()),
-            udp_packets: packets_if(kind.is_udp()),
-            icmp_packets: packets_if(kind.is_icmp()),
-            syn_packets: packets_if(kind.is_syn()),
-            fragment_packets: packets_if(kind.is_fragment()),
-            amplification_packets: packets_if(kind.is_amplification()),
-            tcp_octets: octets_if(kind.is_tcp()),
-            udp_octets: octets_if(kind.is_udp()),
-            amplification_octets: octets_if(kind.is_amplification()),
-            icmp_octets: octets_if(kind.is_icmp()),
-            syn_ack_packets: packets_if(kind.is_syn_ack()),
-            reset_packets: packets_if(kind.is_reset()),
-            odd_packets: packets_if(kind.is_odd()),
-            samples: f64::from(self.samples),
+        let [packet, octet] = self.kind.counts();
+        let mut counts = [0.0; Volume::COUNTS];
+        for ((count, packet), octet) in counts.iter_mut().zip(packet).zip(octet) {
+            *count = self.packets * packet + self.octets * octet;
         }
+        Volume { flows: 1.0, samples: f64::from(self.samples), ..Volume::from_array(counts) }
     }
 }
 

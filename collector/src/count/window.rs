@@ -81,17 +81,17 @@ impl Slots {
         if start < fine_from {
             let (from, to) = (start.max(oldest), end.min(fine_from));
             if end == start && start >= oldest {
-                return self.coarse.spread(&volume.to_array(), from - oldest, to - oldest, 1_000);
+                return self.coarse.spread(volume, from - oldest, to - oldest, 1_000);
             }
             if from < to {
-                self.coarse.spread(&volume.scaled(share(from, to)).to_array(), from - oldest, to - oldest, 1_000);
+                self.coarse.spread(&volume.scaled(share(from, to)), from - oldest, to - oldest, 1_000);
             }
             if end > fine_from {
-                let rest = volume.scaled(share(fine_from, end)).to_array();
+                let rest = volume.scaled(share(fine_from, end));
                 self.fine.spread(&rest, 0, end - fine_from, SLOT_MILLISECONDS);
             }
         } else {
-            self.fine.spread(&volume.to_array(), start - fine_from, end - fine_from, SLOT_MILLISECONDS);
+            self.fine.spread(volume, start - fine_from, end - fine_from, SLOT_MILLISECONDS);
         }
     }
 
@@ -129,9 +129,12 @@ impl Ring {
         self.first > self.last
     }
 
-    /// Adds the differences of counts spread over `[from, to]`, milliseconds since the first cell, cells of `length`.
+    /// Adds the differences of a volume spread over `[from, to]`, milliseconds since the first cell, cells of `length`.
     #[expect(clippy::cast_possible_truncation, reason = "a ring has some hundred cells")]
-    fn spread(&mut self, counts: &[f64; Volume::COUNTS], from: u64, to: u64, length: u64) {
+    fn spread(&mut self, volume: &Volume, from: u64, to: u64, length: u64) {
+        let mut counts = [0.0; COUNTS];
+        counts.iter_mut().zip(volume.to_array()).for_each(|(own, count)| *own = count);
+        let counts = &counts;
         let beyond = self.cells.len().saturating_sub(2);
         let first = ((from / length) as usize).min(beyond);
         // The last moment is the end of the flow, not a part of it, unless the flow is but a moment.
@@ -154,10 +157,11 @@ impl Ring {
         self.step(last + 1, counts, -tail, -1.0);
     }
 
-    fn step(&mut self, index: usize, counts: &[f64; Volume::COUNTS], factor: f64, flows: f64) {
+    fn step(&mut self, index: usize, counts: &Cell, factor: f64, flows: f64) {
         if let Some(cell) = self.cells.get_mut(index) {
-            let [sums @ .., active] = cell;
-            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count * factor);
+            // The last of the counts is 0: so the lanes are even, and come two or four at a time.
+            cell.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count * factor);
+            let [.., active] = cell;
             *active += flows;
         }
     }
