@@ -10,8 +10,9 @@
 use analytics::{Analyst, Event};
 use collector::count::Counter;
 use collector::exporter::Exporters;
+use schemas::counter::Direction;
 use schemas::flow::{Column, ColumnSet, FlowBatch, Origin, Version};
-use schemas::incident::{Family, Incident};
+use schemas::incident::{Family, Incident, Metric};
 use schemas::net::{Address, Prefix, PrefixSet};
 use schemas::time::Timestamp;
 
@@ -34,7 +35,7 @@ const COLUMNS: &[Column] = &[
 /// A record, its times in milliseconds after the start.
 #[derive(Clone, Copy)]
 struct Record {
-    source: u32,
+    source: Address,
     destination: Address,
     ports: (u16, u16),
     protocol: u8,
@@ -49,7 +50,7 @@ struct Record {
 /// One UDP packet of 1,000 octets to 203.0.113.7, at 1 in 1,000.
 fn sample(at: u64, source: u32) -> Record {
     Record {
-        source,
+        source: Address::from_v4(0xc633_0000 + source),
         destination: "203.0.113.7".parse().unwrap(),
         ports: (11_211, 40_000),
         protocol: 17,
@@ -73,9 +74,15 @@ struct Pipe {
 
 impl Pipe {
     fn new() -> Self {
-        let config = analytics::Config::default();
+        Self::with("")
+    }
+
+    /// With a part of `[analytics]`.
+    fn with(config: &str) -> Self {
+        let config: analytics::Config = toml::from_str(config).unwrap();
         let analyst = Analyst::new(&config, analytics::metrics::Metrics::default());
-        let networks: PrefixSet = ["203.0.113.0/24", "2001:db8::/32"].iter().map(|text| text.parse::<Prefix>().unwrap()).collect();
+        let networks: PrefixSet =
+            ["203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32"].iter().map(|text| text.parse::<Prefix>().unwrap()).collect();
         let counter = Counter::new(&collector::count::Config::default(), networks, analyst.limits().for_counters());
         let mut exporters = Exporters::new(PrefixSet::default(), 16);
         exporters.admit(Address::from_v4(0xc000_0201), Timestamp(START));
@@ -85,7 +92,7 @@ impl Pipe {
     fn hear(&mut self, records: &[Record]) {
         let mut batch = FlowBatch::with_capacity(records.len());
         for (index, record) in records.iter().enumerate() {
-            batch.source_address[index] = Address::from_v4(0xc633_0000 + record.source);
+            batch.source_address[index] = record.source;
             batch.destination_address[index] = record.destination;
             (batch.source_port[index], batch.destination_port[index]) = record.ports;
             batch.protocol_identifier[index] = record.protocol;
@@ -228,4 +235,88 @@ fn an_ipv6_syn_flood_is_told_by_its_flags() {
     assert_eq!((incident.family, incident.subtype.as_deref()), (Family::SynFlood, Some("syn")));
     assert_eq!(incident.tcp_flag_breakdown.as_ref().unwrap()["SYN"], 1.0);
     assert_eq!((incident.top_dst_ports[0].value, incident.top_dst_ports[0].share), (443, 1.0));
+}
+
+/// Each slot's records for so many seconds, unsampled.
+fn play(pipe: &mut Pipe, seconds: u64, records: impl Fn(u64) -> Vec<Record>) {
+    for slot in 0..seconds * 10 {
+        let each = |record: Record| Record { sampling: 1, start: slot * 100, end: slot * 100 + 99, ..record };
+        pipe.hear(&records(slot).into_iter().map(each).collect::<Vec<_>>());
+        pipe.run((slot + 1) * 100);
+    }
+}
+
+/// 60,000 packets/s of a busy web server's clients, and 20,000 SYN: under 100,000 in all, twice the limit of 10,000 SYN.
+#[test]
+fn a_syn_flood_under_the_general_limit_is_found_by_the_limit_of_syn() {
+    let tcp = |source: u32, flags, packets| Record {
+        ports: (40_000, 443),
+        protocol: 6,
+        flags,
+        packets,
+        octets: packets * 60,
+        ..sample(0, source)
+    };
+    let traffic = |_| vec![tcp(1, 0x18, 3_000), tcp(2, 0x10, 3_000), tcp(3, 0x02, 1_000), tcp(4, 0x02, 1_000)];
+    let mut pipe = Pipe::with("[threshold]\nsyn = { packets_per_second = 10_000 }");
+    play(&mut pipe, 3, traffic);
+    let [incident] = pipe.opened()[..] else { panic!("{:?}", pipe.opened()) };
+    assert_eq!((incident.family, incident.subtype.as_deref()), (Family::SynFlood, Some("syn")));
+    assert_eq!((incident.threshold.metric, incident.threshold.value), (Metric::SynPacketsPerSecond, 10_000.0));
+    assert!(incident.evidence.iter().all(|evidence| evidence.metric == Metric::SynPacketsPerSecond && evidence.value <= 20_001.0));
+    assert!(incident.summary.contains("the limit of 10,000 packets/s"), "{}", incident.summary);
+    let mut pipe = Pipe::new();
+    play(&mut pipe, 3, traffic);
+    assert!(pipe.opened().is_empty(), "the general limit does not see it");
+}
+
+/// A bot sends 8,000 packets/s of its hostgroup's 5,000; as many come to another host of the group, which may have 100,000.
+#[test]
+fn what_a_host_sends_is_held_to_the_outgoing_limit_of_its_hostgroup() {
+    let group = "[[hostgroups]]\nname = \"customers\"\nprefixes = [\"203.0.113.0/25\"]\noutgoing = { packets_per_second = 5_000 }";
+    let mut pipe = Pipe::with(group);
+    play(&mut pipe, 3, |_| {
+        let record = Record { packets: 800, octets: 80_000, ports: (40_000, 40_001), ..sample(0, 9) };
+        let ours = |text: &str| text.parse::<Address>().unwrap();
+        vec![
+            Record { source: ours("203.0.113.9"), destination: sample(0, 1).source, ..record },
+            Record { destination: ours("203.0.113.8"), ..record },
+        ]
+    });
+    let found: Vec<_> = pipe.opened().iter().map(|incident| (incident.target.to_string(), incident.direction)).collect();
+    assert_eq!(found, [("203.0.113.9".to_owned(), Direction::Outgoing)]);
+    assert!(pipe.opened()[0].evidence[0].rule.ends_with("the limit of hostgroup customers"), "{:?}", pipe.opened()[0].evidence);
+}
+
+/// 1,024 hosts at 800 packets/s: 204,800 to each /24, under its 1,000,000, and 819,200 to the /22, over its 500,000.
+#[test]
+fn a_carpet_over_a_customers_prefix_is_one_incident_on_it() {
+    let network = "[[threshold.networks]]\nprefix = \"198.18.4.0/22\"\ntotal = { packets_per_second = 500_000 }";
+    let carpet = |_| {
+        (0..1_024).map(|host| Record { destination: Address::from_v4(0xc612_0400 + host), packets: 80, octets: 8_000, ..sample(0, host) })
+    };
+    let mut pipe = Pipe::with(network);
+    play(&mut pipe, 3, |slot| carpet(slot).collect());
+    let [incident] = pipe.opened()[..] else { panic!("{:?}", pipe.opened()) };
+    assert_eq!((incident.target.to_string().as_str(), incident.subtype.as_deref()), ("198.18.4.0/22", Some("carpet_bombing")));
+    assert!(incident.detected_at.since(Timestamp(START)) <= 1_000, "{}", incident.detected_at);
+    assert!(incident.evidence[0].rule.ends_with("the limit of network 198.18.4.0/22"), "{:?}", incident.evidence);
+    pipe.run(30_000);
+    // All that came, but for what the /22 got before a quarter of its limit made it a suspect.
+    let total = pipe.ended()[0].total_packets;
+    assert!((2_457_600 - 125_000..=2_457_600).contains(&total), "{total}");
+}
+
+/// The same /22, of which one /24 gets 1,280,000 packets/s: over its own limit too, and all of what the /22 gets.
+#[test]
+fn a_carpet_over_a_24_is_not_told_again_of_the_prefix_around_it() {
+    let network = "[[threshold.networks]]\nprefix = \"198.18.4.0/22\"\ntotal = { packets_per_second = 1_000_000 }";
+    let mut pipe = Pipe::with(network);
+    play(&mut pipe, 3, |_| {
+        (0..256)
+            .map(|host| Record { destination: Address::from_v4(0xc612_0500 + host), packets: 500, octets: 50_000, ..sample(0, host) })
+            .collect()
+    });
+    let found: Vec<String> = pipe.opened().iter().map(|incident| incident.target.to_string()).collect();
+    assert_eq!(found, ["198.18.5.0/24"]);
 }

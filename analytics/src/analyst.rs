@@ -96,7 +96,7 @@ impl Analyst {
     pub fn new(config: &Config, metrics: Metrics) -> Self {
         Self {
             rules: config.incident.clone(),
-            limits: Limits::new(config.threshold.clone(), &[]),
+            limits: Limits::with_hostgroups(config.threshold.clone(), config.hostgroups.clone(), &[]),
             merger: Merger::new(config.targets_max, metrics.clone()),
             scanner: Scanner::default(),
             cases: BTreeMap::new(),
@@ -155,10 +155,10 @@ impl Analyst {
     pub fn tick(&mut self, now: Timestamp) -> Vec<Event> {
         let mut events = Vec::new();
         let mut findings = self.scan(now);
-        // Prefixes first: hosts of a prefix that is attacked as a whole open nothing of their own.
+        // Prefixes first, the widest of each other first: hosts of a prefix that is attacked as a whole open nothing of their own.
         findings.sort_by_key(|finding| Limits::is_host(finding.target.prefix));
         for finding in &findings {
-            self.open(finding, now, &mut events);
+            self.open(finding, &findings, now, &mut events);
         }
         self.end(now, &mut events);
         self.group(now, &mut events);
@@ -206,18 +206,27 @@ impl Analyst {
         findings
     }
 
-    fn open(&mut self, finding: &Finding, now: Timestamp, events: &mut Vec<Event>) {
+    fn open(&mut self, finding: &Finding, findings: &[Finding], now: Timestamp, events: &mut Vec<Event>) {
         let target = finding.target;
         let scan = finding.verdict.as_ref().map_or(&finding.scan, |verdict| &verdict.scan);
         let Some(worst) = scan.worst() else { return };
-        if Limits::is_host(target.prefix) {
-            let holds = |case: &&Case| case.target.direction == target.direction && case.incident.target.covers(target.prefix);
-            let mut prefixes = self.cases.values().filter(holds).map(|case| case.target);
-            if prefixes.any(|prefix| !carpet::stands_out(worst, prefix, &self.merger)) {
+        let is_host = Limits::is_host(target.prefix);
+        let explains = |case: &Case| {
+            let named = case.incident.target;
+            let is_named = !is_host && target.prefix.covers(named);
+            let is_part = || named.covers(target.prefix) && !carpet::stands_out(worst, case.target, &self.merger);
+            carpet::lies_within(target, case.target) && (is_named || is_part())
+        };
+        if self.cases.values().any(explains) {
+            self.metrics.finding_folded();
+            return;
+        }
+        if !is_host {
+            let narrower = findings.iter().map(|finding| finding.target).chain(self.cases.keys().copied());
+            if carpet::is_of_one(target, worst, narrower, &self.merger) {
                 self.metrics.finding_folded();
                 return;
             }
-        } else {
             let carpet =
                 |crossing| carpet::unexplained(target, crossing, &self.merger, &self.limits, self.rules.carpet_hosts) > crossing.limit;
             if !finding.scan.crossings.iter().any(carpet) {
@@ -231,7 +240,7 @@ impl Analyst {
         let Some(track) = self.merger.get(&target) else { return };
         let remaining = finding.verdict.as_ref().map(|verdict| peace::remaining(track, verdict.rest.clone()));
         let loss = self.loss.of(&track.details);
-        if let Some(mut case) = Case::open(target, scan, remaining.as_ref().unwrap_or(track), finding.limit, &self.rules, loss, now) {
+        if let Some(mut case) = Case::open(target, scan, remaining.as_ref().unwrap_or(track), &finding.limit, &self.rules, loss, now) {
             finding.verdict.iter().for_each(|verdict| case.leave_out(&verdict.explained, verdict.seconds, now));
             case.incident.baseline = self.baselines.usual(target);
             self.metrics.incident_opened(&case.incident);

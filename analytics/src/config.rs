@@ -1,10 +1,13 @@
 //! What the operator may set of detection and mitigation; every key has a working default.
 
 mod baseline;
+pub mod limit;
+
+use schemas::net::{Prefix, PrefixSet};
+use serde::{Deserialize, Serialize};
 
 pub use baseline::Baseline;
-use schemas::net::Prefix;
-use serde::{Deserialize, Serialize};
+pub use limit::{Hostgroup, Network, Override, Rates, Threshold};
 
 /// `[analytics]`: everything between the shards' counters and the speakers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// `[analytics.threshold]`: when traffic is an attack.
     pub threshold: Threshold,
+    /// `[[analytics.hostgroups]]`: hosts that serve the same end, and their limits.
+    pub hostgroups: Vec<Hostgroup>,
     /// `[analytics.baseline]`: what is learned of every host, prefix and node.
     pub baseline: Baseline,
     /// `[analytics.incident]`: how an incident is confirmed, followed and closed.
@@ -26,70 +31,13 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             threshold: Threshold::default(),
+            hostgroups: Vec::new(),
             baseline: Baseline::default(),
             incident: Incident::default(),
             mitigation: Mitigation::default(),
             targets_max: 4_096,
         }
     }
-}
-
-/// The static limits of a host, and what is derived from them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Threshold {
-    /// Packets a second to one host; 0 turns the metric off.
-    pub packets_per_second: u64,
-    /// Bits a second to one host, IP octets × 8; 0 turns the metric off.
-    pub bits_per_second: u64,
-    /// The limit on a mean over windows of 0.1, 1, 5 and 30 s, as multiples of the limits above; 0 turns a window off.
-    pub window_multiples: [f64; 4],
-    /// The limits on the sum over a prefix (/24, /48), as a multiple of those of a host, where `prefix` does not name them.
-    pub prefix_multiple: f64,
-    /// Limits on the traffic *from* a host, where they differ from those to it.
-    pub outgoing: Option<Rates>,
-    /// Limits on the sum over a prefix.
-    pub prefix: Option<Rates>,
-    /// Limits of single hosts, or of every host in a prefix; the longest prefix holds.
-    pub hosts: Vec<Override>,
-}
-
-impl Default for Threshold {
-    fn default() -> Self {
-        Self {
-            packets_per_second: 100_000,
-            bits_per_second: 1_000_000_000,
-            window_multiples: [2.0, 1.0, 1.0, 1.0],
-            prefix_multiple: schemas::limit::Limits::PREFIX_FACTOR,
-            outgoing: None,
-            prefix: None,
-            hosts: Vec::new(),
-        }
-    }
-}
-
-/// A pair of limits; a metric that is not named keeps the general limit, 0 turns it off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Rates {
-    /// Packets a second.
-    pub packets_per_second: Option<u64>,
-    /// Bits a second.
-    pub bits_per_second: Option<u64>,
-}
-
-/// Limits of a host or of every host in a prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Override {
-    /// The host or prefix.
-    pub target: Prefix,
-    /// Packets a second; absent keeps the general limit, 0 turns the metric off.
-    #[serde(default)]
-    pub packets_per_second: Option<u64>,
-    /// Bits a second; absent keeps the general limit, 0 turns the metric off.
-    #[serde(default)]
-    pub bits_per_second: Option<u64>,
 }
 
 /// How an incident is confirmed, followed and closed.
@@ -291,6 +239,14 @@ pub enum ConfigError {
         /// The most.
         to: f64,
     },
+    /// A network or hostgroup cannot be.
+    #[error("analytics.{key}: {reason}")]
+    Limit {
+        /// The key below `analytics`.
+        key: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// Two adapters have one name.
     #[error("analytics.mitigation.adapters: id {0} is used twice")]
     AdapterTwice(String),
@@ -305,12 +261,13 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Checks what the types do not: ranges, names, communities.
+    /// Checks what the types do not: ranges, names, communities, and whether what has limits lies in the `networks` that are ours.
     ///
     /// # Errors
     ///
     /// The first [`ConfigError`] found.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    pub fn check(&self, networks: &PrefixSet) -> Result<(), ConfigError> {
+        limit::check(&self.threshold, &self.hostgroups, networks).map_err(|(key, reason)| ConfigError::Limit { key, reason })?;
         let range = |key, value: f64, from: f64, to: f64| {
             if (from..=to).contains(&value) { Ok(()) } else { Err(ConfigError::Range { key, value, from, to }) }
         };

@@ -72,7 +72,7 @@ impl Case {
         target: Target,
         scan: &Scan,
         track: &Track,
-        limit: Limit,
+        limit: &Limit,
         rules: &config::Incident,
         loss: f64,
         now: Timestamp,
@@ -254,7 +254,7 @@ impl Case {
             self.ratio = self.ratio.max(crossing.ratio() * (1.0 - rules.sampling_errors * crossing.error));
             let confidence = whole((1.0 - crossing.error).clamp(0.0, 1.0) * (1.0 - loss) * 100.0);
             self.incident.confidence = self.incident.confidence.max(u8::try_from(confidence).unwrap_or(100));
-            self.keep_evidence(crossing);
+            self.keep_evidence(crossing, scan.words.get(&crossing.metric).map_or("limit", String::as_str));
         }
         let [medium, high, critical] = rules.severity_ratios;
         self.incident.severity = match self.ratio {
@@ -266,8 +266,8 @@ impl Case {
     }
 
     /// The largest value of each window and metric is kept.
-    fn keep_evidence(&mut self, crossing: &Crossing) {
-        let new = evidence(crossing);
+    fn keep_evidence(&mut self, crossing: &Crossing, limit: &str) {
+        let new = evidence(crossing, limit);
         let same = |old: &&mut Evidence| old.metric == new.metric && old.window_milliseconds == new.window_milliseconds;
         match self.incident.evidence.iter_mut().find(same) {
             Some(old) if old.value >= new.value => {}
@@ -352,12 +352,12 @@ pub(crate) fn whole(value: f64) -> u64 {
     value.round() as u64
 }
 
-fn evidence(crossing: &Crossing) -> Evidence {
+fn evidence(crossing: &Crossing, limit: &str) -> Evidence {
     let multiple = crossing.limit / crossing.single;
     let seconds = crossing.slots as f64 / merge::SLOTS_PER_SECOND as f64;
     let times = if (multiple - 1.0).abs() < 1e-9 { String::new() } else { format!("{multiple} times ") };
     Evidence {
-        rule: format!("mean of {seconds} s over {times}the limit"),
+        rule: format!("mean of {seconds} s over {times}the {limit}"),
         metric: crossing.metric,
         window_milliseconds: crossing.slots * schemas::counter::SLOT_MILLISECONDS,
         value: crossing.value,

@@ -363,7 +363,7 @@ fn ipv6_and_outgoing_traffic_are_judged_alike() {
 #[test]
 fn limits_of_single_hosts_hold_at_run_time() {
     let mut world = World::new(&Config::default());
-    let own = |packets| [Override { target: VICTIM.parse().unwrap(), packets_per_second: Some(packets), bits_per_second: None }];
+    let own = |packets| [Override { packets_per_second: Some(packets), ..Override::of(VICTIM.parse().unwrap()) }];
     world.analyst.set_limits(&own(500_000));
     flood(&mut world, to(VICTIM), 0.0, 2.0, 300_000.0);
     assert!(world.opened().is_empty());
@@ -463,14 +463,14 @@ fn the_config_reads_its_keys_and_refuses_others() {
     )
     .unwrap();
     assert_eq!(config.threshold.packets_per_second, 5);
-    assert_eq!(config.threshold.prefix, Some(Rates { packets_per_second: None, bits_per_second: Some(7) }));
+    assert_eq!(config.threshold.prefix, Some(Rates { bits_per_second: Some(7), ..Rates::default() }));
     assert_eq!(config.mitigation.adapters[0].id(), "edge");
-    assert!(config.check().is_ok());
+    assert!(config.check(&schemas::net::PrefixSet::default()).is_ok());
     assert!(read("[threshold]\nbits = 5").is_err());
     assert!(read("[[mitigation.adapters]]\nid = \"edge\"\ntype = \"gobgp\"\nend = 1").is_err());
     assert!(
         Config { threshold: Threshold { window_multiples: [-1.0, 1.0, 1.0, 1.0], ..Threshold::default() }, ..Config::default() }
-            .check()
+            .check(&schemas::net::PrefixSet::default())
             .is_err()
     );
 }

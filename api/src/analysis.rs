@@ -114,7 +114,7 @@ pub struct Worker {
 pub fn overrides(nodes: &[Node]) -> Vec<Override> {
     let of = |node: &Node| {
         let packets_per_second = Some(node.threshold_pps?);
-        Some(Override { target: node.ip.host(), packets_per_second, bits_per_second: None })
+        Some(Override { packets_per_second, is_node: true, ..Override::of(node.ip.host()) })
     };
     nodes.iter().filter_map(of).collect()
 }

@@ -205,7 +205,7 @@ impl Config {
         found.extend(self.collector.check().iter().map(|error| (format!("collector.{}", error.key()), error.to_string())));
         let interfaces = self.collector.interfaces.contradictions();
         found.extend(interfaces.into_iter().map(|(key, fault)| (format!("collector.interfaces.{key}"), fault)));
-        if let Err(error) = self.analytics.check() {
+        if let Err(error) = self.analytics.check(&self.networks.iter().copied().collect()) {
             found.push(contradiction_of_analytics(&error));
         }
         for (key, value) in [
@@ -228,9 +228,10 @@ impl Config {
 }
 
 fn contradiction_of_analytics(error: &analytics::config::ConfigError) -> (String, String) {
-    use analytics::config::ConfigError::{Adapter, AdapterTwice, Range};
+    use analytics::config::ConfigError::{Adapter, AdapterTwice, Limit, Range};
     match error {
         Range { key, value, from, to } => (format!("analytics.{key}"), format!("{value} is not within {from} to {to}")),
+        Limit { key, reason } => (format!("analytics.{key}"), reason.clone()),
         AdapterTwice(id) => ("analytics.mitigation.adapters".to_owned(), format!("id {id} is used twice")),
         Adapter { id, reason } => ("analytics.mitigation.adapters".to_owned(), format!("{id}: {reason}")),
     }

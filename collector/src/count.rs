@@ -1,6 +1,6 @@
 //! Counters: what came for every monitored host and prefix, in slots of 100 ms of reconstructed time.
 //!
-//! Two tiers. Every host, /24 and /48 has a compact entry in a table that one thread owns, with upper bounds of its traffic in
+//! Two tiers. Every host, /24, /48 and configured sum has a compact entry in a table that one thread owns, with upper bounds of its traffic in
 //! any window (`bound`); one whose bound passes a quarter of its limit becomes a suspect, with exact slots (`window`)
 //! and a picture of its traffic (`heavy`). The analysts get the suspects each 100 ms, everybody each ten seconds.
 //!
@@ -16,6 +16,7 @@ mod sample;
 mod scale;
 mod sketch;
 mod spread;
+mod sum;
 mod suspect;
 mod suspicion;
 mod table;
@@ -42,6 +43,7 @@ use clock::{Clock, Moments, Reach, Span};
 use kind::Ports;
 use recent::{Recent, Role};
 use scale::{Scales, Weight};
+use sum::Sums;
 use suspect::Suspects;
 use table::{Entry, Key, Seeds, Table};
 use traffic::{Amount, Rows, Shares};
@@ -53,6 +55,11 @@ const HOSTS_MAX: u64 = 1 << 27;
 
 /// Suspects that a shard can be asked for: numbers have 16 bits, two values say something else, and each has a companion.
 const SUSPECTS_MAX: usize = 32_766;
+
+/// What an entry is of: the log of recent records has no chain for configured sums, so that a new suspect among these has no past.
+const HOST: u8 = 0;
+const PREFIX: u8 = 1;
+const SUM: u8 = 2;
 
 /// `[collector.count]`: how much is counted, and for how long; for each shard.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -121,6 +128,7 @@ struct Targets {
     suspects: Suspects,
     recent: Recent,
     scales: Scales,
+    sums: Sums,
     /// Suspects whose answers are counted though sources are not: while no networks are configured, else none.
     answering: Answering,
     is_open: bool,
@@ -129,8 +137,8 @@ struct Targets {
 /// What some rows come to, before it is counted.
 struct Group {
     increments: Vec<Increment>,
-    /// Entries of hosts and of prefixes to update.
-    jobs: [Vec<Job>; 2],
+    /// Entries to update: of hosts, of the prefixes that are always summed, and of configured sums.
+    jobs: [Vec<Job>; 3],
     /// Rows that are to be counted.
     rows: u32,
 }
@@ -193,6 +201,7 @@ impl Counter {
                 prefixes: Table::new(config.prefixes_max, seeds),
                 suspects: Suspects::new(config.suspects_max, config.quiet_seconds, seeds),
                 recent: Recent::new(config.recent_records_max),
+                sums: Sums::new(&limits.sums),
                 scales: Scales::new(limits),
                 answering: Answering::new(seeds.secret()),
                 is_open,
@@ -204,10 +213,11 @@ impl Counter {
 
     /// Holds targets to other limits from now on.
     pub fn set_limits(&mut self, limits: Limits) {
-        let Targets { hosts, prefixes, scales, .. } = &mut self.targets;
+        let Targets { hosts, prefixes, scales, sums, .. } = &mut self.targets;
+        *sums = Sums::new(&limits.sums);
         *scales = Scales::new(limits);
-        hosts.rescale(|key| scales.number(key.target().prefix));
-        prefixes.rescale(|key| scales.number(key.target().prefix));
+        hosts.rescale(|key| scales.number(key.target()));
+        prefixes.rescale(|key| scales.number(key.target()));
     }
 
     /// Counts all rows of a batch, and what became of them in the ledgers of their exporters.
@@ -305,7 +315,7 @@ impl Counter {
         let Self { group, targets, seeds, .. } = self;
         if open && !targets.answering.is_empty() && targets.answering.holds(from) {
             let (number, key) = (group.increments.len().saturating_sub(1).to_le_bytes()[0], Key::host(from, Direction::Outgoing));
-            let [hosts, _] = &mut group.jobs;
+            let [hosts, ..] = &mut group.jobs;
             hosts.push(Job { key, home: targets.hosts.home(seeds.hash(key)), increment: number });
         }
     }
@@ -318,17 +328,22 @@ impl Counter {
     /// Counts the rows whose entries were fetched, and what became of them in the ledger of their exporter.
     fn settle(&mut self, Fetched { rows, exporter, mut tally }: Fetched<'_>, exporters: &mut Exporters) {
         let Self { fetched: group, targets, clock, .. } = self;
-        let [hosts, prefixes] = &group.jobs;
+        let [hosts, prefixes, sums] = &group.jobs;
         let mut counted = 0u32;
         for job in hosts {
             if let Some(increment) = group.increments.get(usize::from(job.increment)) {
-                let held = targets.apply::<true>(job, increment, &rows, exporter, clock);
+                let held = targets.apply::<HOST>(job, increment, &rows, exporter, clock);
                 counted |= u32::from(held) << (increment.row & 31);
             }
         }
         for job in prefixes {
             if let Some(increment) = group.increments.get(usize::from(job.increment)) {
-                targets.apply::<false>(job, increment, &rows, exporter, clock);
+                targets.apply::<PREFIX>(job, increment, &rows, exporter, clock);
+            }
+        }
+        for job in sums {
+            if let Some(increment) = group.increments.get(usize::from(job.increment)) {
+                targets.apply::<SUM>(job, increment, &rows, exporter, clock);
             }
         }
         let counted = counted.count_ones();
@@ -367,16 +382,25 @@ impl Group {
     fn new() -> Self {
         // A row has two directions at most, and each counts at two ends at most.
         let jobs = || Vec::with_capacity(4 * GROUP_ROWS);
-        Self { increments: Vec::with_capacity(2 * GROUP_ROWS), jobs: [jobs(), jobs()], rows: 0 }
+        Self { increments: Vec::with_capacity(2 * GROUP_ROWS), jobs: [jobs(), jobs(), Vec::new()], rows: 0 }
     }
 
     /// Makes the jobs of an increment at one end: host and prefix.
     #[inline(always)]
     fn enlist(&mut self, end: Address, direction: Direction, increment: u8, targets: &Targets, seeds: &Seeds) {
-        let [hosts, prefixes] = &mut self.jobs;
+        let [hosts, prefixes, _] = &mut self.jobs;
         let (host, prefix) = (Key::host(end, direction), Key::prefix(end, direction));
         hosts.push(Job { key: host, home: targets.hosts.home(seeds.hash(host)), increment });
         prefixes.push(Job { key: prefix, home: targets.prefixes.home(seeds.hash(prefix)), increment });
+        if !targets.sums.is_empty() {
+            self.enlist_sums(end, direction, increment, targets);
+        }
+    }
+
+    #[inline(never)]
+    fn enlist_sums(&mut self, end: Address, direction: Direction, increment: u8, targets: &Targets) {
+        let [.., sums] = &mut self.jobs;
+        sums.extend(targets.sums.of(end, direction).map(|key| Job { key, home: targets.prefixes.home_of(key), increment }));
     }
 
     #[inline(never)]
@@ -389,7 +413,8 @@ impl Group {
     /// All of them in a loop of nothing else: a prefetch waits for the page's address, and so many are looked up side by side. One a row,
     /// when its key was known, cost a hundred nanoseconds a row where the host's pages are small.
     fn fetch(&self, targets: &Targets) {
-        let [hosts, prefixes] = &self.jobs;
+        // Configured sums are few, and in the cache.
+        let [hosts, prefixes, _] = &self.jobs;
         hosts.iter().for_each(|job| targets.hosts.fetch(job.home));
         prefixes.iter().for_each(|job| targets.prefixes.fetch(job.home));
     }
@@ -408,15 +433,15 @@ impl Targets {
 
     /// Counts an increment in one entry, and exactly if that is a suspect's; returns whether there was room for it.
     #[inline]
-    fn apply<const IS_HOST: bool>(&mut self, job: &Job, increment: &Increment, rows: &Rows, exporter: Address, clock: &Clock) -> bool {
+    fn apply<const LEVEL: u8>(&mut self, job: &Job, increment: &Increment, rows: &Rows, exporter: Address, clock: &Clock) -> bool {
         let Self { hosts, prefixes, scales, recent, .. } = self;
-        let table = if IS_HOST { hosts } else { prefixes };
+        let table = if LEVEL == HOST { hosts } else { prefixes };
         let (mut key, mut home) = (job.key, job.home);
-        if IS_HOST && table.is_crowded() && key.folds() && !table.holds(key, home) {
+        if LEVEL == HOST && table.is_crowded() && key.folds() && !table.holds(key, home) {
             key = key.folded();
             home = table.home_of(key);
         }
-        let Some(entry) = table.entry(key, home, clock, |key| scales.number(key.target().prefix)) else {
+        let Some(entry) = table.entry(key, home, clock, |key| scales.number(key.target())) else {
             return false;
         };
         let Increment { shares, reach, units, record, .. } = increment;
@@ -424,8 +449,8 @@ impl Targets {
         let is_over = entry.bound.add(reach, scales.weigh(entry.scale, increment.weight(), *units), clock);
         if is_over | entry.suspicion.is_exact() {
             self.suspect(key, is_over, increment, rows, exporter, clock);
-        } else {
-            entry.head = recent.link(*record, Role::of(key.direction(), IS_HOST), entry.head);
+        } else if LEVEL != SUM {
+            entry.head = recent.link(*record, Role::of(key.direction(), LEVEL == HOST), entry.head);
         }
         true
     }

@@ -1,6 +1,8 @@
 //! Limits on a target's rate, and the windows that they are held over.
 
-use crate::counter::Volume;
+use std::collections::BTreeMap;
+
+use crate::counter::{Direction, Target, Volume};
 use crate::incident::Metric;
 use crate::net::{Prefix, PrefixTable};
 
@@ -68,17 +70,68 @@ impl Limit {
     }
 }
 
+/// What holds for hosts and for sums over prefixes, in one direction: limits, or more than limits.
+#[derive(Clone, Debug, Default)]
+pub struct Table<T> {
+    /// For a host of which nothing else is said.
+    pub host: T,
+    /// For the sum of an IPv4 /24 or IPv6 /48 (carpet bombing) of which nothing else is said.
+    pub block: T,
+    /// For the hosts in a prefix; the longest holds.
+    pub hosts: PrefixTable<T>,
+    /// For the sums of the /24 and /48 in a prefix; none is longer than these, and the longest holds.
+    pub blocks: PrefixTable<T>,
+    /// For the sum of this very prefix.
+    pub sums: BTreeMap<Prefix, T>,
+}
+
+impl<T> Table<T> {
+    /// What holds for a host or the sum of a prefix; `None` for a sum of another length that has no limit of its own.
+    #[must_use]
+    pub fn of(&self, target: Prefix) -> Option<&T> {
+        if is_host(target) {
+            return Some(self.hosts.get(target.first()).map_or(&self.host, |(_, own)| own));
+        }
+        let sum = self.sums.get(&target);
+        sum.or_else(|| is_block(target).then(|| self.blocks.get(target.first()).map_or(&self.block, |(_, own)| own)))
+    }
+
+    /// The same table of what `each` makes of its values.
+    pub fn map<U>(&self, each: impl Fn(&T) -> U) -> Table<U> {
+        let table = |own: &PrefixTable<T>| PrefixTable::new(own.iter().map(|(prefix, value)| (*prefix, each(value))).collect());
+        Table {
+            host: each(&self.host),
+            block: each(&self.block),
+            hosts: table(&self.hosts),
+            blocks: table(&self.blocks),
+            sums: self.sums.iter().map(|(prefix, value)| (*prefix, each(value))).collect(),
+        }
+    }
+}
+
+/// Whether a target is judged as a host: an address, or the IPv6 /64 that stands for its addresses where there are too many.
+#[must_use]
+pub fn is_host(target: Prefix) -> bool {
+    target.is_host() || (!target.is_v4() && target.length() >= 64)
+}
+
+/// Whether a target is one of the prefixes that are always summed: an IPv4 /24 or IPv6 /48.
+#[must_use]
+pub fn is_block(target: Prefix) -> bool {
+    target.length() == if target.is_v4() { 24 } else { 48 }
+}
+
 /// Which limit holds for which target.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// For a host, where no override says otherwise.
-    pub host: Limit,
-    /// For the sum of an IPv4 /24 or IPv6 /48 (carpet bombing), where no override says otherwise.
-    pub prefix: Limit,
+    /// Of what comes to the targets.
+    pub incoming: Table<Limit>,
+    /// Of what they send.
+    pub outgoing: Table<Limit>,
     /// How many times the limit a window may hold, for each of [`WINDOW_MILLISECONDS`].
     pub multiples: [f64; 4],
-    /// Limits of single hosts, and of every host in a prefix: the longest that covers a target holds.
-    pub overrides: PrefixTable<Limit>,
+    /// Prefixes besides every /24 and /48 whose sums are counted; hosts among them are left out.
+    pub sums: Vec<Prefix>,
 }
 
 impl Limits {
@@ -87,36 +140,24 @@ impl Limits {
     /// At the default of 1 Gbit/s a host that is 10 Gbit/s, or 40 Mbit/s to each of 256 hosts: a carpet that no host limit sees.
     pub const PREFIX_FACTOR: f64 = 10.0;
 
-    /// The limits of a network whose hosts all have the same one, at the default multiples.
+    /// The limits of a network whose hosts all have the same one in both directions, at the default multiples.
     #[must_use]
     pub fn of_hosts(host: Limit) -> Self {
-        Self { host, prefix: host.scaled(Self::PREFIX_FACTOR), multiples: [2.0, 1.0, 1.0, 1.0], overrides: PrefixTable::default() }
+        let table = Table {
+            host,
+            block: host.scaled(Self::PREFIX_FACTOR),
+            hosts: PrefixTable::default(),
+            blocks: PrefixTable::default(),
+            sums: BTreeMap::new(),
+        };
+        Self { incoming: table.clone(), outgoing: table, multiples: [2.0, 1.0, 1.0, 1.0], sums: Vec::new() }
     }
 
-    /// The limit that holds for a host or prefix.
-    ///
-    /// An override holds for every host in it, and for the sum of a prefix if it names that very prefix: to the sums of the prefixes within it
-    /// applies the same factor as without it.
+    /// The limit that holds for the traffic of a target.
     #[must_use]
-    pub fn of(&self, target: Prefix) -> Limit {
-        let covering = match self.overrides.get(target.first()) {
-            Some((prefix, limit)) if prefix.covers(target) => Some((prefix, *limit)),
-            // The longest there is lies within the target: a shorter one may cover it all the same.
-            Some(_) => self
-                .overrides
-                .iter()
-                .filter(|(own, _)| own.covers(target))
-                .max_by_key(|(own, _)| own.length())
-                .map(|(own, limit)| (*own, *limit)),
-            None => None,
-        };
-        let is_host = target.is_host() || (!target.is_v4() && target.length() >= 64);
-        match covering {
-            Some((own, limit)) if is_host || own == target => limit,
-            Some((_, limit)) => limit.scaled(Self::PREFIX_FACTOR),
-            None if is_host => self.host,
-            None => self.prefix,
-        }
+    pub fn of(&self, target: Target) -> Limit {
+        let table = if target.direction == Direction::Incoming { &self.incoming } else { &self.outgoing };
+        table.of(target.prefix).copied().unwrap_or(Limit::NONE)
     }
 }
 
@@ -131,30 +172,37 @@ impl Default for Limits {
 mod tests {
     use super::*;
 
+    fn prefix(text: &str) -> Prefix {
+        text.parse().unwrap()
+    }
+
+    fn table(entries: &[(&str, u32)]) -> PrefixTable<u32> {
+        PrefixTable::new(entries.iter().map(|(text, value)| (prefix(text), *value)).collect())
+    }
+
     #[test]
-    fn the_longest_override_that_covers_the_target_holds() {
-        let limit = |packets_per_second| Limit::of(packets_per_second, 1e9);
-        let overrides = PrefixTable::new(
-            ["203.0.113.0/24", "203.0.113.7", "203.0.113.0"]
-                .into_iter()
-                .zip([5.0, 7.0, 9.0])
-                .map(|(text, packets)| (text.parse().unwrap(), limit(packets)))
-                .collect(),
-        );
-        let limits = Limits { overrides, ..Limits::default() };
-        let of = |text: &str| limits.of(text.parse().unwrap()).get(Metric::PacketsPerSecond);
-        assert_eq!((of("203.0.113.7"), of("203.0.113.8"), of("203.0.113.0/24")), (7.0, 5.0, 5.0));
-        assert_eq!(of("203.0.113.0/25"), 50.0);
-        // Nothing covers these: a host, a folded IPv6 host, and prefixes with ten times the limit.
-        assert_eq!((of("198.51.100.1"), of("2001:db8::/64")), (100_000.0, 100_000.0));
-        assert_eq!((of("198.51.100.0/24"), of("2001:db8::/48")), (1_000_000.0, 1_000_000.0));
+    fn hosts_blocks_and_sums_have_each_their_own() {
+        let limits = Table {
+            host: 1,
+            block: 10,
+            hosts: table(&[("203.0.113.0/24", 2), ("203.0.113.7", 3), ("203.0.113.0", 4)]),
+            blocks: table(&[("203.0.0.0/16", 20)]),
+            sums: [(prefix("203.0.113.0/24"), 30), (prefix("198.51.100.0/22"), 40)].into(),
+        };
+        let of = |text: &str| limits.of(prefix(text)).copied();
+        assert_eq!((of("203.0.113.7"), of("203.0.113.8"), of("203.0.113.0"), of("198.51.100.1")), (Some(3), Some(2), Some(4), Some(1)));
+        assert_eq!((of("203.0.113.0/24"), of("203.0.112.0/24"), of("198.51.100.0/24")), (Some(30), Some(20), Some(10)));
+        // A folded IPv6 host; sums that nobody limits.
+        assert_eq!((of("2001:db8::/64"), of("2001:db8::/48")), (Some(1), Some(10)));
+        assert_eq!((of("198.51.100.0/22"), of("203.0.113.0/25"), of("2001:db8::/32")), (Some(40), None, None));
+        assert_eq!(limits.map(|value| value * 2).of(prefix("203.0.113.7")), Some(&6));
     }
 
     #[test]
     fn a_rate_is_measured_by_the_limit_that_it_is_nearer_to() {
         // 50,000 of 100,000 packets/s, and 0.8 of 1 Gbit/s.
         let volume = Volume { packets: 50_000.0, octets: 1e8, syn_packets: 9_000.0, ..Volume::default() };
-        let limit = Limits::default().host;
+        let limit = Limits::default().incoming.host;
         assert!((limit.ratio(&volume, 1.0) - 0.8).abs() < 1e-12);
         // 9,000 of 10,000 SYN packets/s.
         assert!((limit.with(Metric::SynPacketsPerSecond, 10_000.0).ratio(&volume, 1.0) - 0.9).abs() < 1e-12);

@@ -305,7 +305,7 @@ fn a_false_positive_teaches_for_some_time() {
     assert_eq!((raised.get(Metric::PacketsPerSecond), raised.get(Metric::BitsPerSecond)), (1.5e6, 1.2e10));
     assert_eq!(raised.source(Metric::PacketsPerSecond), LimitSource::Baseline);
     let own = Limit::new(general(), LimitSource::Host);
-    assert_eq!(world.baselines.raise(own, world.target), own);
+    assert_eq!(world.baselines.raise(own.clone(), world.target), own);
     // Of a part of a /24 it is the /24 that may carry more.
     world.baselines.teach(&incident("203.0.113.64/26", 2_000_000), world.now());
     assert_eq!(world.baselines.learned(target("203.0.113.0/24")).map(|learned| learned.packets_per_second), Some(3e6));

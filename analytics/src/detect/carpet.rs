@@ -12,6 +12,21 @@ pub fn mean(volume: &Volume, crossing: &Crossing) -> f64 {
     volume.rate(crossing.metric, crossing.slots as f64 / SLOTS_PER_SECOND as f64)
 }
 
+/// Whether a target is a part of another one.
+#[must_use]
+pub fn lies_within(inner: Target, outer: Target) -> bool {
+    inner.direction == outer.direction && inner.prefix != outer.prefix && outer.prefix.covers(inner.prefix)
+}
+
+/// Whether one of the narrower prefixes that are over their limits too carries half of what `prefix` does: then that is the target.
+pub fn is_of_one(prefix: Target, crossing: &Crossing, narrower: impl Iterator<Item = Target>, merger: &Merger) -> bool {
+    let mut prefixes = narrower.filter(|inner| !Limits::is_host(inner.prefix) && lies_within(*inner, prefix));
+    prefixes.any(|inner| {
+        let track = merger.get(&inner);
+        track.is_some_and(|track| mean(&track.ring.sum(crossing.first(), crossing.last), crossing) * 2.0 >= crossing.value)
+    })
+}
+
 /// What of a prefix's mean no host within explains.
 ///
 /// A host explains its part if it is judged by a limit of its own, if it carries half of the prefix's traffic, or if it is over its limit and one of

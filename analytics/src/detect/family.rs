@@ -54,12 +54,18 @@ struct Mix {
 #[must_use]
 pub fn classify(volume: &Volume, detail: Option<&Detail>, metric: Metric) -> Kind {
     let mix = mix(volume, metric);
+    if let Some(kind) = by_flags(&mix, detail, metric) {
+        return kind;
+    }
     let vectors = vectors(&mix, detail, metric);
     if let [(_, one), (_, two), ..] = vectors.as_slice()
         && *one > 0.35
         && *two > 0.35
     {
         return Kind::of(Family::MultiVector);
+    }
+    if let Some(kind) = by_protocol(&mix, detail, metric) {
+        return kind;
     }
     // Later fragments of an amplifier's answers have no port: what its first fragments tell counts more.
     if mix.fragments > 0.6 && mix.amplification < 0.25 {
@@ -76,18 +82,49 @@ pub fn classify(volume: &Volume, detail: Option<&Detail>, metric: Metric) -> Kin
     }
 }
 
+/// What was crossed is the limit of TCP packets with certain flags: these are the attack, however many others there are.
+fn by_flags(mix: &Mix, detail: Option<&Detail>, metric: Metric) -> Option<Kind> {
+    match metric {
+        Metric::SynPacketsPerSecond => Some(Kind::with(Family::SynFlood, "syn")),
+        Metric::SynAckPacketsPerSecond => Some(Kind::with(Family::TcpFlood, "syn_ack")),
+        Metric::ResetPacketsPerSecond => Some(Kind::with(Family::TcpFlood, "rst")),
+        Metric::OddPacketsPerSecond => {
+            // The flags that stand out may be those of what is no attack.
+            let subtype = tcp(mix, detail).subtype.filter(|name| ["null", "xmas", "fin"].contains(&name.as_str()));
+            Some(Kind { family: Family::TcpFlood, subtype })
+        }
+        _ => None,
+    }
+}
+
+/// What was crossed is the limit of one protocol, or of fragments.
+fn by_protocol(mix: &Mix, detail: Option<&Detail>, metric: Metric) -> Option<Kind> {
+    match metric {
+        Metric::TcpPacketsPerSecond | Metric::TcpBitsPerSecond => Some(tcp(mix, detail)),
+        Metric::UdpPacketsPerSecond | Metric::UdpBitsPerSecond => Some(udp(mix, detail, metric)),
+        Metric::IcmpPacketsPerSecond | Metric::IcmpBitsPerSecond => Some(icmp(detail)),
+        Metric::FragmentPacketsPerSecond if mix.udp > 0.5 => Some(Kind::with(Family::FragmentFlood, "udp_fragment")),
+        Metric::FragmentPacketsPerSecond => Some(Kind::of(Family::FragmentFlood)),
+        _ => None,
+    }
+}
+
 fn mix(volume: &Volume, metric: Metric) -> Mix {
     let part = |value: f64, whole: f64| if whole > 0.0 { (value / whole).clamp(0.0, 1.0) } else { 0.0 };
     let packets = volume.packets;
-    let icmp = part(volume.icmp_packets, packets);
-    // The counters have no octets of ICMP: its packets stand for them.
-    let (tcp, udp, amplification) = match metric {
+    let (tcp, udp, icmp, amplification) = match metric {
         metric if metric.unit() == Unit::Bits && volume.octets > 0.0 => (
             part(volume.tcp_octets, volume.octets),
             part(volume.udp_octets, volume.octets),
+            part(volume.icmp_octets, volume.octets),
             part(volume.amplification_octets, volume.octets),
         ),
-        _ => (part(volume.tcp_packets, packets), part(volume.udp_packets, packets), part(volume.amplification_packets, packets)),
+        _ => (
+            part(volume.tcp_packets, packets),
+            part(volume.udp_packets, packets),
+            part(volume.icmp_packets, packets),
+            part(volume.amplification_packets, packets),
+        ),
     };
     let rest = (1.0 - tcp - udp).max(0.0);
     let icmp = icmp.min(rest);

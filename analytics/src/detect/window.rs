@@ -1,5 +1,7 @@
 //! Means over windows of 0.1, 1, 5 and 30 s against a limit, wherever slots have changed in the last two minutes.
 
+use std::collections::BTreeMap;
+
 use schemas::incident::{Metric, Unit};
 
 use super::limit::Limit;
@@ -49,6 +51,8 @@ impl Crossing {
 pub struct Scan {
     /// The largest crossing of each window and metric, short windows first.
     pub crossings: Vec<Crossing>,
+    /// Where the limits of the metrics that were crossed came from: `limit of hostgroup web`.
+    pub words: BTreeMap<Metric, String>,
     /// First slot of the first of the shortest windows over their limit, without the quiet that it begins with.
     pub first: Option<u64>,
     /// Last slot of the last second of which a mean is still over its limit times `end_ratio`.
@@ -226,6 +230,7 @@ impl Scanner {
             }
         }
         found.sort_by_key(|crossing| crossing.metric);
+        scan.words.extend(found.iter().map(|crossing| (crossing.metric, limit.words(crossing.metric).to_owned())));
         scan.crossings.append(&mut found);
     }
 

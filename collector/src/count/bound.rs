@@ -186,6 +186,7 @@ fn largest<'a>(cells: impl IntoIterator<Item = &'a u16>) -> u16 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use schemas::counter::{Direction, Target};
     use schemas::incident::{Metric, Unit};
     use schemas::limit::{Limit, Limits, WINDOW_MILLISECONDS};
     use schemas::time::Timestamp;
@@ -306,7 +307,7 @@ mod tests {
                 .map(|(class, packets, octets)| Amount::of(f64::from(*packets), f64::from(*octets), Kind::of_class(*class))).collect();
             let limits = Limits { multiples: [2.0, 1.0, 3.0, 4.0], ..Limits::of_hosts(limit) };
             let mut scales = Scales::new(limits);
-            let number = scales.number("192.0.2.1".parse().unwrap());
+            let number = scales.number(Target { prefix: "192.0.2.1".parse().unwrap(), direction: Direction::Incoming });
             for window in WINDOW_MILLISECONDS {
                 let scale = usize::from(window >= 1_000);
                 let bound = largest_bound_by(&flows, scale, |index, reach| {

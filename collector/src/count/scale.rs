@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
+use schemas::counter::Target;
 use schemas::incident::{Metric, Unit};
 use schemas::limit::{Limit, Limits};
-use schemas::net::Prefix;
 
 use super::bound::{SUSPICION, SUSPICION_SHARE};
 use super::kind::Kind;
@@ -75,9 +75,9 @@ impl Scales {
         Self { units: [units(0.1, burst), units(1.0, smallest)], numbers: HashMap::new(), scales: Vec::new(), limits }
     }
 
-    /// The number of the limit that holds for a host or prefix.
-    pub(super) fn number(&mut self, prefix: Prefix) -> u16 {
-        let limit = self.limits.of(prefix);
+    /// The number of the limit that holds for a target.
+    pub(super) fn number(&mut self, target: Target) -> u16 {
+        let limit = self.limits.of(target);
         let bits = limit.to_bits();
         if let Some(&number) = self.numbers.get(&bits) {
             return number;

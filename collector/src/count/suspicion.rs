@@ -41,7 +41,9 @@ impl Targets {
                             entry.suspicion = Suspicion::refused();
                             suspects.refused += 1;
                         }
-                        entry.head = recent.link(increment.record, Role::of(key.direction(), is_host), entry.head);
+                        if !key.is_sum() {
+                            entry.head = recent.link(increment.record, Role::of(key.direction(), is_host), entry.head);
+                        }
                     }
                 },
             }
@@ -74,7 +76,7 @@ impl Targets {
         let entry = if table.is_crowded() {
             table.get_mut(other)
         } else {
-            table.entry(other, table.home_of(other), clock, |key| scales.number(key.target().prefix))
+            table.entry(other, table.home_of(other), clock, |key| scales.number(key.target()))
         };
         let Some(entry) = entry else {
             suspects.answers_refused += 1;

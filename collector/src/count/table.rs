@@ -41,6 +41,12 @@ impl Key {
         Self::new(address.0 & mask, bits, direction)
     }
 
+    /// The key of the sum over a configured prefix.
+    pub(super) fn sum(prefix: Prefix, direction: Direction) -> Self {
+        let bits = u16::from(prefix.length()) + if prefix.is_v4() { 96 } else { 0 };
+        Self::new(prefix.first().0, bits, direction)
+    }
+
     #[inline]
     fn new(address: u128, bits: u16, direction: Direction) -> Self {
         Self { address: Address(address), shape: bits << 1 | u16::from(direction == Direction::Outgoing) }
@@ -72,6 +78,11 @@ impl Key {
     /// Whether the key is a host's: an address, or an IPv6 /64 that stands for its hosts.
     pub(super) fn is_host(self) -> bool {
         self.bits() == 128 || self.bits() == 64
+    }
+
+    /// Whether the key is that of a configured sum: neither a host nor one of the prefixes that are always summed.
+    pub(super) fn is_sum(self) -> bool {
+        !self.is_host() && self.bits() != 120 && self.bits() != 48
     }
 
     /// Whether the key is an IPv6 address's.

@@ -55,10 +55,36 @@ fn a_carpet_that_no_host_limit_sees_makes_a_suspect_of_the_prefix() {
     assert!(near(told.sum(incoming("203.0.113.0/24")).packets, 512_000.0));
 }
 
+/// 1,024 hosts with 500 packets in 0.1 s each: 1.28 M/s on each /24, under a quarter of twice the limit of 3 M/s, and 5.12 M/s in all.
+#[test]
+fn a_carpet_over_a_configured_sum_makes_a_suspect_of_it_alone() {
+    let mut limits = Limits::default();
+    let sum = prefix("198.18.0.0/22");
+    for table in [&mut limits.incoming, &mut limits.outgoing] {
+        table.block = Limit::of(3e6, 1e12);
+        table.sums.insert(sum, Limit::of(3e6, 1e12));
+    }
+    limits.sums = vec![sum, prefix("198.18.0.0/16")];
+    let mut bench = Bench::within(&Config::default(), [prefix("198.18.0.0/15")].into_iter().collect(), limits);
+    let rows: Vec<_> = (0..1_024)
+        .map(|host| Row { destination: Address(address("198.18.0.0").0 + host), packets: 500, octets: 50_000, ..row() })
+        .collect();
+    bench.count(&rows);
+    let told = bench.run(10_000);
+    assert_eq!(told.slots.keys().copied().collect::<Vec<_>>(), [incoming("198.18.0.0/22")]);
+    // What came before it was a suspect, under a quarter of its limit, is not known exactly.
+    let exact = told.sum(incoming("198.18.0.0/22")).packets;
+    assert!((512_000.0 - 150_000.0..=512_000.0).contains(&exact), "{exact}");
+    assert!(near(told.hosts[&incoming("198.18.0.0/16")].packets, 512_000.0), "the wider sum has no limit, and is told");
+    bench.counter.set_limits(Limits::default());
+    assert!(bench.counter.targets.sums.is_empty());
+}
+
 #[test]
 fn a_prefix_with_its_own_limit_is_held_to_that() {
-    let overrides = PrefixTable::new(vec![(prefix("203.0.113.7"), Limit::of(1e9, 1e15))]);
-    let mut bench = Bench::new(&Config::default(), Limits { overrides, ..Limits::default() });
+    let mut limits = Limits::default();
+    limits.incoming.hosts = PrefixTable::new(vec![(prefix("203.0.113.7"), Limit::of(1e9, 1e15))]);
+    let mut bench = Bench::new(&Config::default(), limits);
     let flood = Row { packets: 20_000, octets: 2_000_000, ..row() };
     bench.count(&[flood.clone(), Row { destination: address("203.0.113.8"), ..flood }]);
     assert_eq!(bench.run(100).slots.keys().copied().collect::<Vec<_>>(), [incoming("203.0.113.8")]);
@@ -68,7 +94,9 @@ fn a_prefix_with_its_own_limit_is_held_to_that() {
 #[test]
 fn a_kind_of_traffic_makes_a_suspect_by_its_own_limit() {
     let limit = Limit::of(100_000.0, 1e9).with(Metric::SynPacketsPerSecond, 10_000.0).with(Metric::FlowsPerSecond, 40.0);
-    let mut bench = Bench::new(&Config::default(), Limits { host: limit, ..Limits::default() });
+    let mut limits = Limits::default();
+    limits.incoming.host = limit;
+    let mut bench = Bench::new(&Config::default(), limits);
     let tcp = |host: &str, tcp_flags| Row { destination: address(host), protocol: 6, tcp_flags, packets: 600, octets: 24_000, ..row() };
     bench.count(&[tcp("203.0.113.7", 0x02), tcp("203.0.113.8", 0x10)]);
     // Eleven records in a second of a host that may have 40.
