@@ -9,6 +9,8 @@ mod crowd;
 mod exchange;
 pub mod withheld;
 
+use std::borrow::Cow;
+
 use schemas::counter::{Detail, Direction, Target, Volume};
 
 pub use crowd::{crowd, reaction};
@@ -198,22 +200,38 @@ pub fn judge(question: &Question<'_>, scan: &Scan, scanner: &mut Scanner) -> Opt
     let newest = question.track.ring.newest();
     let (first, last) = widest.map_or((newest.saturating_sub(300), newest), |crossing| (crossing.first(), crossing.last));
     let seconds = (last + 1).saturating_sub(first) as f64 / SLOTS_PER_SECOND as f64;
-    let mut verdict = Verdict { rest: question.track.ring.clone(), scan: Scan::default(), explained: Vec::new(), seconds };
-    let details = (picture::merged(&question.track.details), question.answer.and_then(|answer| picture::merged(&answer.details)));
-    peers(question, details.0.as_ref(), (first, last), &mut verdict);
+    // Most of what is judged is an attack, of which nothing is taken out: nothing is copied for it.
+    let mut draft = Draft { rest: Cow::Borrowed(&question.track.ring), explained: Vec::new() };
+    let (own, back) = (told(question.track), question.answer.and_then(told));
+    peers(question, own.as_deref(), (first, last), &mut draft);
     let again = |rest: &Ring, scanner: &mut Scanner| scanner.scan(&Look { ring: rest, ..question.look });
-    verdict.scan = if verdict.explained.is_empty() { scan.clone() } else { again(&verdict.rest, scanner) };
-    if let Some(worst) = verdict.scan.worst().copied()
-        && many(question, (details.0.as_ref(), details.1.as_ref()), &worst, (first, last), &mut verdict)
+    let mut left = if draft.explained.is_empty() { None } else { Some(again(&draft.rest, scanner)) };
+    if let Some(worst) = left.as_ref().unwrap_or(scan).worst().copied()
+        && many(question, (own.as_deref(), back.as_deref()), &worst, (first, last), &mut draft)
     {
-        verdict.scan = again(&verdict.rest, scanner);
+        left = Some(again(&draft.rest, scanner));
     }
-    verdict.explained.sort_by(|(_, one), (_, other)| other.octets.total_cmp(&one.octets));
-    (!verdict.explained.is_empty()).then_some(verdict)
+    let Draft { rest, mut explained } = draft;
+    explained.sort_by(|(_, one), (_, other)| other.octets.total_cmp(&one.octets));
+    left.map(|scan| Verdict { rest: rest.into_owned(), scan, explained, seconds })
+}
+
+/// A verdict in the making.
+struct Draft<'a> {
+    rest: Cow<'a, Ring>,
+    explained: Vec<(Reason, Volume)>,
+}
+
+/// The details of a track as one.
+fn told(track: &Track) -> Option<Cow<'_, Detail>> {
+    match track.details.as_slice() {
+        [(_, only)] => Some(Cow::Borrowed(only)),
+        details => picture::merged(details).map(Cow::Owned),
+    }
 }
 
 /// Takes out what the largest peers exchange with the target.
-fn peers(question: &Question<'_>, detail: Option<&Detail>, window: (u64, u64), verdict: &mut Verdict) {
+fn peers(question: &Question<'_>, detail: Option<&Detail>, window: (u64, u64), draft: &mut Draft<'_>) {
     let (first, last) = (window.0.saturating_sub(BEFORE_SLOTS), window.1.saturating_add(BEFORE_SLOTS));
     let late = question.track.lateness.milliseconds() > LATE_MILLISECONDS && question.waited_milliseconds < WAIT_MILLISECONDS;
     let given = Given { is_seen: question.is_seen, may_come: late, is_shaped: detail.is_some_and(exchange::is_shaped) };
@@ -223,8 +241,11 @@ fn peers(question: &Question<'_>, detail: Option<&Detail>, window: (u64, u64), v
         for (reason, parts) in converse(&Sides { own, back }, given) {
             for gain in gains {
                 let explained = parts.of(&gain.volume());
-                lay(&mut verdict.rest, gain, &explained);
-                note(&mut verdict.explained, reason, &explained.scaled(overlap(gain.slots, window)));
+                if explained.packets <= 0.0 {
+                    continue;
+                }
+                lay(draft.rest.to_mut(), gain, &explained);
+                note(&mut draft.explained, reason, &explained.scaled(overlap(gain.slots, window)));
             }
         }
     }
@@ -236,28 +257,28 @@ fn many(
     (own, back): (Option<&Detail>, Option<&Detail>),
     worst: &Crossing,
     window: (u64, u64),
-    verdict: &mut Verdict,
+    draft: &mut Draft<'_>,
 ) -> bool {
     let (Some(own), Some(back), Some(answer)) = (own, back, question.answer) else { return false };
     // Of a tenth of a second alone nobody knows what was answered.
     let first = worst.first().min((worst.last + 1).saturating_sub(SLOTS_PER_SECOND));
-    let sides = Sides { own: verdict.rest.sum(first, worst.last), back: answer.ring.sum(first, worst.last) };
+    let sides = Sides { own: draft.rest.sum(first, worst.last), back: answer.ring.sum(first, worst.last) };
     let is_incoming = question.target.direction == Direction::Incoming;
     let crowd = crowd(&sides, own, back, is_incoming).map(|parts| (Reason::Crowd, parts));
     let reaction = (!is_incoming).then(|| reaction(&sides)).flatten().map(|parts| (Reason::Reaction, parts));
     let mut is_found = false;
     for (reason, parts) in crowd.into_iter().chain(reaction) {
         let mut sum = Volume::default();
-        for slot in window.0.min(question.look.changed.0.saturating_sub(300))..=verdict.rest.newest() {
-            let explained = verdict.rest.slot(slot).map(|(volume, part)| parts.of(&volume.scaled(part)));
+        for slot in window.0.min(question.look.changed.0.saturating_sub(300))..=draft.rest.newest() {
+            let explained = draft.rest.slot(slot).map(|(volume, part)| parts.of(&volume.scaled(part)));
             if let Some(explained) = explained.filter(|explained| explained.packets > 0.0) {
-                verdict.rest.lessen(slot, &explained);
+                draft.rest.to_mut().lessen(slot, &explained);
                 if (window.0..=window.1).contains(&slot) {
                     sum += &explained;
                 }
             }
         }
-        note(&mut verdict.explained, reason, &sum);
+        note(&mut draft.explained, reason, &sum);
         is_found = true;
     }
     is_found
