@@ -17,10 +17,11 @@ use crate::detect::peace::withheld::Withheld;
 use crate::detect::peace::{self, Verdict};
 use crate::detect::window::{Look, Scan, Scanner};
 use crate::group::Groups;
+use crate::incident::blind::Quiet;
 use crate::incident::{self, Case, Change};
-use crate::loss::Loss;
 use crate::merge::{self, Merger, SLOTS_PER_SECOND, Track, slot_of};
 use crate::metrics::Metrics;
+use crate::sight::{Board, Sight};
 
 /// Ended incidents that still hear of their rules.
 const RECENT_MAX: usize = 1_000;
@@ -83,7 +84,7 @@ pub struct Analyst {
     withheld: Withheld,
     recent: VecDeque<Incident>,
     baselines: Arc<Baselines>,
-    loss: Loss,
+    sight: Sight,
     shown_at: Timestamp,
     groups: Groups,
     grouped_at: Timestamp,
@@ -105,7 +106,7 @@ impl Analyst {
             withheld: Withheld::new(metrics.clone()),
             recent: VecDeque::new(),
             baselines: Arc::new(Baselines::new(&config.baseline, metrics.clone())),
-            loss: Loss::default(),
+            sight: Sight::new(config.sight.clone(), metrics.clone()),
             shown_at: Timestamp::default(),
             groups: Groups::default(),
             grouped_at: Timestamp::default(),
@@ -117,6 +118,12 @@ impl Analyst {
     #[must_use]
     pub fn baselines(&self) -> Arc<Baselines> {
         Arc::clone(&self.baselines)
+    }
+
+    /// The alarms, to be read by other threads.
+    #[must_use]
+    pub fn alarms(&self) -> Board {
+        self.sight.board()
     }
 
     /// Replaces the limits that are set at run time: those of nodes and the API's thresholds.
@@ -146,7 +153,7 @@ impl Analyst {
     /// Takes in what a shard tells.
     pub fn observe(&mut self, snapshot: Snapshot) {
         self.baselines.report(&snapshot.hosts, snapshot.taken_at);
-        self.loss.learn(&snapshot);
+        self.sight.observe(&snapshot);
         self.withheld.learn(&snapshot);
         self.merger.merge(snapshot);
     }
@@ -160,6 +167,7 @@ impl Analyst {
         for finding in &findings {
             self.open(finding, &findings, now, &mut events);
         }
+        self.sight.tick(now);
         self.end(now, &mut events);
         self.group(now, &mut events);
         self.tell(now, &mut events);
@@ -188,13 +196,13 @@ impl Analyst {
                 None
             };
             if let Some(case) = case {
-                let loss = self.loss.of(&track.details);
+                let doubt = self.sight.doubt(&track.details);
                 match verdict {
                     Some(Verdict { rest, scan, explained, seconds }) => {
-                        case.follow(&scan, &peace::remaining(track, rest), &self.rules, loss, now);
+                        case.follow(&scan, &peace::remaining(track, rest), &self.rules, doubt, now);
                         case.leave_out(&explained, seconds, now);
                     }
-                    None => case.follow(&scan, track, &self.rules, loss, now),
+                    None => case.follow(&scan, track, &self.rules, doubt, now),
                 }
             } else if let Some(quiet) = self.quiet.get_mut(&target) {
                 *quiet = scan.last_warm.unwrap_or(*quiet).max(*quiet);
@@ -239,8 +247,8 @@ impl Analyst {
         }
         let Some(track) = self.merger.get(&target) else { return };
         let remaining = finding.verdict.as_ref().map(|verdict| peace::remaining(track, verdict.rest.clone()));
-        let loss = self.loss.of(&track.details);
-        if let Some(mut case) = Case::open(target, scan, remaining.as_ref().unwrap_or(track), &finding.limit, &self.rules, loss, now) {
+        let doubt = self.sight.doubt(&track.details);
+        if let Some(mut case) = Case::open(target, scan, remaining.as_ref().unwrap_or(track), &finding.limit, &self.rules, doubt, now) {
             finding.verdict.iter().for_each(|verdict| case.leave_out(&verdict.explained, verdict.seconds, now));
             case.incident.baseline = self.baselines.usual(target);
             self.metrics.incident_opened(&case.incident);
@@ -253,6 +261,20 @@ impl Analyst {
         let over = |case: &&Case| case.is_over(self.merger.get(&case.target), &self.rules, now);
         let ended: Vec<Target> = self.cases.values().filter(over).map(|case| case.target).collect();
         for target in ended {
+            let quiet = self.cases.get_mut(&target).map_or(Quiet::Seen, |case| case.quiet(&self.sight, now));
+            match quiet {
+                Quiet::Seen => {}
+                Quiet::Held { is_new } => {
+                    if is_new {
+                        self.metrics.incident_held(target.prefix);
+                    }
+                    continue;
+                }
+                Quiet::GivenUp(text) => {
+                    events.extend(self.close(target, IncidentStatus::Resolved, &text, now));
+                    continue;
+                }
+            }
             if let Some(case) = self.cases.get_mut(&target).filter(|case| case.probe.is_shielded()) {
                 if case.probe.is_due(now) {
                     case.begin_probe(now);

@@ -2,12 +2,14 @@
 
 mod baseline;
 pub mod limit;
+mod sight;
 
 use schemas::net::{Prefix, PrefixSet};
 use serde::{Deserialize, Serialize};
 
 pub use baseline::Baseline;
 pub use limit::{Hostgroup, Network, Override, Rates, Threshold};
+pub use sight::Sight;
 
 /// `[analytics]`: everything between the shards' counters and the speakers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,8 @@ pub struct Config {
     pub baseline: Baseline,
     /// `[analytics.incident]`: how an incident is confirmed, followed and closed.
     pub incident: Incident,
+    /// `[analytics.sight]`: when the detector is said to be blind.
+    pub sight: Sight,
     /// `[analytics.mitigation]`: what may be announced, where and for how long.
     pub mitigation: Mitigation,
     /// Targets whose slots are kept at once; up to 65 kB each. Further ones are refused and counted.
@@ -34,6 +38,7 @@ impl Default for Config {
             hostgroups: Vec::new(),
             baseline: Baseline::default(),
             incident: Incident::default(),
+            sight: Sight::default(),
             mitigation: Mitigation::default(),
             targets_max: 4_096,
         }

@@ -1,5 +1,6 @@
 //! The life of an incident: opened by a crossing, followed while traffic stays near the limit, closed when it has fallen and no record can be late.
 
+pub mod blind;
 pub mod picture;
 pub mod probe;
 pub mod summary;
@@ -16,8 +17,10 @@ use crate::detect::limit::{Limit, Limits};
 use crate::detect::peace::Reason;
 use crate::detect::window::{Crossing, Scan};
 use crate::detect::{cover, spoof};
+use crate::incident::blind::{Blind, Quiet};
 use crate::incident::probe::Probe;
 use crate::merge::{self, RING_SECONDS, Track, slot_of, start_of};
+use crate::sight::Sight;
 
 /// Steps that an incident's timeline holds at most; the first and the last are kept.
 const TIMELINE_MAX: usize = 200;
@@ -50,6 +53,7 @@ pub struct Case {
     pub sources: Vec<u64>,
     /// What is done about it, and whether it is still there behind that.
     pub probe: Probe,
+    blind: Blind,
     first: u64,
     /// Last slot of the last second that was still near the limit.
     last_warm: u64,
@@ -87,6 +91,7 @@ impl Case {
             target,
             sources: Vec::new(),
             probe: Probe::default(),
+            blind: Blind::default(),
             first,
             last_warm: scan.last_warm.unwrap_or(0).max(worst.last),
             packets: sum.packets,
@@ -124,6 +129,7 @@ impl Case {
             target,
             sources: Vec::new(),
             probe: Probe::default(),
+            blind: Blind::default(),
             first,
             last_warm,
             packets,
@@ -155,6 +161,7 @@ impl Case {
         if let Some(warm) = scan.last_warm {
             self.last_warm = self.last_warm.max(warm);
             self.restored = false;
+            self.blind.see(&mut self.incident, now);
             self.look_behind_rules(warm, now);
         }
         let (severity, family) = (self.incident.severity, self.incident.family);
@@ -194,8 +201,17 @@ impl Case {
     pub fn is_over(&self, track: Option<&Track>, rules: &config::Incident, now: Timestamp) -> bool {
         let unknown = if self.restored { LATENESS_UNKNOWN_MILLISECONDS } else { 0 };
         let late = track.map_or(0, |track| track.lateness.milliseconds()).max(unknown).min(RING_SECONDS * 1_000);
-        let quiet_since = start_of(self.last_warm + 1).max(self.probe.since().unwrap_or_default());
+        let quiet_since = start_of(self.last_warm + 1).max(self.probe.since().unwrap_or_default()).max(self.blind.seen_at());
         now.since(quiet_since) >= rules.hold_seconds * 1_000 + late
+    }
+
+    /// Whether anybody who saw the attack has seen that it is quiet; one that is held is told.
+    pub fn quiet(&mut self, sight: &Sight, now: Timestamp) -> Quiet {
+        let quiet = self.blind.judge(&mut self.incident, sight, now);
+        if quiet == (Quiet::Held { is_new: true }) {
+            self.change = self.change.max(Change::Escalated);
+        }
+        quiet
     }
 
     /// Lifts the rules to see whether the attack is over.

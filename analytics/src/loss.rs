@@ -40,6 +40,12 @@ impl Loss {
         }
     }
 
+    /// Forgets an exporter that has gone.
+    pub(crate) fn forget(&mut self, exporter: Address) {
+        self.recent.remove(&exporter);
+        self.last.retain(|(_, other, ..), _| *other != exporter);
+    }
+
     /// The part, 0 to 1, that was lost of what the exporters sent that saw a target, or all exporters where none is named.
     #[must_use]
     pub fn of(&self, details: &[(usize, Box<Detail>)]) -> f64 {
@@ -58,12 +64,15 @@ fn add(sum: Units, more: &Units) -> Units {
 }
 
 /// Version 9 and sFlow number their datagrams, the others their records.
-fn units(domain: &DomainReport) -> Units {
-    let came = match domain.version {
+pub(crate) fn units_came(domain: &DomainReport) -> u64 {
+    match domain.version {
         Version::Netflow9 | Version::Sflow5 => domain.datagrams,
         _ => domain.records,
-    };
-    Units { came: came as f64, lost: domain.lost_by_sequence as f64 }
+    }
+}
+
+fn units(domain: &DomainReport) -> Units {
+    Units { came: units_came(domain) as f64, lost: domain.lost_by_sequence as f64 }
 }
 
 #[cfg(test)]

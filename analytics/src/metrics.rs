@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use schemas::alarm::Alarm;
 use schemas::incident::Incident;
 use schemas::net::Prefix;
 use schemas::rule::Rule;
+use schemas::time::Timestamp;
 
 use crate::detect::peace::Reason;
 
@@ -57,6 +59,14 @@ counts! {
     withheld_crowd = "weir_analytics_findings_withheld_crowd_total",
     /// Times that a target was over its limit by what has the shape of a transfer, while no answers could be seen.
     withheld_shape = "weir_analytics_findings_withheld_shape_total",
+    /// Alarms raised: the detector did not see, or not well.
+    alarms_raised = "weir_analytics_alarms_raised_total",
+    /// Alarms ended.
+    alarms_ended = "weir_analytics_alarms_ended_total",
+    /// Alarms for which there was no room.
+    alarms_refused = "weir_analytics_alarms_refused_total",
+    /// Quiet incidents held open because their exporters are silent.
+    incidents_held = "weir_analytics_incidents_held_total",
     /// Rules handed to an adapter.
     rules_announced = "weir_analytics_rules_announced_total",
     /// Rules read back from a speaker.
@@ -142,6 +152,32 @@ impl Metrics {
             Reason::Shape => &self.0.withheld_shape,
         });
         tracing::info!(%target, reason = reason.text(), "over the limit, and no attack");
+    }
+
+    /// Targets refused so far.
+    pub(crate) fn all_targets_refused(&self) -> u64 {
+        self.0.targets_refused.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn alarm_raised(&self, alarm: &Alarm) {
+        one(&self.0.alarms_raised);
+        let exporter = alarm.exporter.map(tracing::field::display);
+        tracing::warn!(kind = alarm.kind.name(), exporter, text = alarm.text, "alarm: the detector does not see everything");
+    }
+
+    pub(crate) fn alarm_ended(&self, alarm: &Alarm, now: Timestamp) {
+        one(&self.0.alarms_ended);
+        let exporter = alarm.exporter.map(tracing::field::display);
+        tracing::info!(kind = alarm.kind.name(), exporter, seconds = now.since(alarm.since) / 1_000, "alarm ended");
+    }
+
+    pub(crate) fn alarm_refused(&self) {
+        one(&self.0.alarms_refused);
+    }
+
+    pub(crate) fn incident_held(&self, target: Prefix) {
+        one(&self.0.incidents_held);
+        tracing::warn!(%target, "a quiet incident is held open: the exporters that saw it are silent");
     }
 
     pub(crate) fn rule_announced(&self, rule: &Rule) {

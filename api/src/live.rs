@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use analytics::baseline::{Baselines, Rate};
+use analytics::sight::Board;
 use collector::enrich::interface::{self, Interfaces};
 use collector::store::writer::Status;
+use schemas::alarm::Alarm;
 use schemas::counter::{Direction, DomainReport, ExporterReport, Snapshot, Target};
 use schemas::ledger::{Ledger, StoreLedger};
 use schemas::net::Address;
@@ -24,6 +26,7 @@ const LOSS_MILLISECONDS: u64 = 60_000;
 pub struct Live {
     news: Mutex<News>,
     baselines: Arc<Baselines>,
+    alarms: OnceLock<Board>,
     interfaces: Interfaces,
     store: OnceLock<Status>,
 }
@@ -94,7 +97,13 @@ impl Live {
     /// No news yet; rates, and what is normal, are those of the analysts.
     #[must_use]
     pub fn new(baselines: Arc<Baselines>) -> Self {
-        Self { news: Mutex::default(), baselines, interfaces: Interfaces::new(&interface::Config::default()), store: OnceLock::new() }
+        Self {
+            news: Mutex::default(),
+            baselines,
+            alarms: OnceLock::new(),
+            interfaces: Interfaces::new(&interface::Config::default()),
+            store: OnceLock::new(),
+        }
     }
 
     /// The same; what shards tell of interfaces goes to `interfaces`.
@@ -107,6 +116,17 @@ impl Live {
     #[must_use]
     pub fn baselines(&self) -> &Baselines {
         &self.baselines
+    }
+
+    /// Makes known where the analysts tell what they do not see.
+    pub fn is_warned_by(&self, board: Board) {
+        drop(self.alarms.set(board));
+    }
+
+    /// What the analysts do not see, or not well.
+    #[must_use]
+    pub fn alarms(&self) -> Arc<[Alarm]> {
+        self.alarms.get().map(Board::alarms).unwrap_or_default()
     }
 
     /// What is known of the exporters' interfaces.

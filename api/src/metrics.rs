@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use schemas::alarm::AlarmKind;
 
 use crate::live::{Live, Totals};
 use crate::notify::Notifier;
@@ -96,6 +97,7 @@ impl Metrics {
             text.single(name, "counter", "Of single flows and sums, the oldest first, since they were over their bound", value);
         }
         self.analytics(&mut text, standing);
+        alarms(&mut text, live);
         self.notify(&mut text);
         self.api(&mut text);
         process(&mut text);
@@ -242,6 +244,15 @@ fn collector(text: &mut Text, live: &Live) {
     }
     text.single("weir_collector_suspects_refused_total", "counter", "Targets without room among the suspects", suspects_refused);
     text.single("weir_collector_answers_refused_total", "counter", "Suspects whose other direction found no room", answers_refused);
+}
+
+/// What the analysts do not see, by kind.
+fn alarms(text: &mut Text, live: &Live) {
+    let alarms = live.alarms();
+    text.family("weir_analytics_alarms", "gauge", "What the detector does not see, by kind");
+    for kind in AlarmKind::ALL {
+        text.sample("weir_analytics_alarms", &[("kind", kind.name())], alarms.iter().filter(|alarm| alarm.kind == *kind).count());
+    }
 }
 
 /// CPU time and memory of the process, by their usual names.

@@ -89,6 +89,7 @@ impl Pipe {
         metrics.collects(collector.metrics().to_vec());
         metrics.enriches(Arc::clone(collector.enrichment().metrics()));
         let live = Arc::new(Live::new(analyst.baselines()).telling(collector.interfaces().clone()));
+        live.is_warned_by(analyst.alarms());
         flows.knows(collector.interfaces());
         if let Some(status) = flows.status() {
             live.keeps(status.clone());

@@ -37,6 +37,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 /// A word that is not in its list.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{word} is none of {known}")]

@@ -3,6 +3,7 @@
 //! Values only: no I/O, no threads, no clock.
 #![forbid(unsafe_code)]
 
+pub mod alarm;
 pub mod amplification;
 pub mod counter;
 pub mod flow;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::routing::MethodFilter;
+use schemas::alarm::Alarm;
 use serde_json::{Map, Value, json};
 
 use crate::auth::{Access, Role};
@@ -33,7 +34,8 @@ async fn list(mut call: Call) -> Result<Answer, ApiError> {
     let all = call.app.live.exporters();
     let skip = usize::try_from(page.offset).unwrap_or(usize::MAX);
     let take = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    let entries = all.iter().skip(skip).take(take).map(shown).collect();
+    let alarms = call.app.live.alarms();
+    let entries = all.iter().skip(skip).take(take).map(|news| shown(news, &alarms)).collect();
     Ok(listed("exporters", entries, u64::try_from(all.len()).unwrap_or(u64::MAX), page))
 }
 
@@ -41,7 +43,7 @@ async fn list(mut call: Call) -> Result<Answer, ApiError> {
 async fn get(call: Call) -> Result<Answer, ApiError> {
     let news = call.path("id").parse().ok().and_then(|address| call.app.live.exporter(address));
     let news = news.ok_or(ApiError::NotFound("exporter"))?;
-    let mut entry = shown(&news);
+    let mut entry = shown(&news, &call.app.live.alarms());
     let snapshot = call.app.live.interfaces().snapshot();
     let device = snapshot.device(news.exporter);
     let mut indexes: BTreeSet<u32> = device.into_iter().flat_map(|device| device.iter().map(|(index, _)| index)).collect();
@@ -56,13 +58,14 @@ async fn get(call: Call) -> Result<Answer, ApiError> {
     Ok(Answer::ok(json!({ "exporter": entry })))
 }
 
-fn shown(news: &ExporterNews) -> Value {
+fn shown(news: &ExporterNews, alarms: &[Alarm]) -> Value {
+    let alarms: Vec<&Alarm> = alarms.iter().filter(|alarm| alarm.exporter == Some(news.exporter)).collect();
     let ledger: Map<String, Value> = news.ledger.counts().map(|(name, count)| (name.to_owned(), Value::from(count))).collect();
     let store: Map<String, Value> = news.store.counts().map(|(name, count)| (name.to_owned(), Value::from(count))).collect();
     json!({
         "id": news.exporter, "address": news.exporter, "first_seen": news.first_seen, "last_seen": news.last_seen,
         "datagrams": news.ledger.datagrams_received, "records": news.ledger.records_decoded,
         "lost_by_sequence": news.ledger.lost_by_sequence, "records_sampling_unknown": news.ledger.records_sampling_unknown,
-        "ledger": ledger, "store": store, "domains": news.domains,
+        "ledger": ledger, "store": store, "domains": news.domains, "alarms": alarms,
     })
 }

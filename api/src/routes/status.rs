@@ -34,14 +34,17 @@ async fn get(call: Call) -> Result<Answer, ApiError> {
             "active_incidents": view.active_incidents(node),
         }));
     }
+    let alarms = call.app.live.alarms();
+    let is_whole = alarms.is_empty() && online == found.total && health::failing(&call.app, call.now).await.is_empty();
     let overall = if !view.active.is_empty() {
         "under_attack"
-    } else if online < found.total || !health::failing(&call.app, call.now).await.is_empty() {
-        "degraded"
-    } else {
+    } else if is_whole {
         "operational"
+    } else {
+        "degraded"
     };
     Ok(Answer::ok(json!({
         "overall": overall, "nodes_total": found.total, "nodes_online": online, "under_attack": attacked, "nodes": entries,
+        "alarms": &alarms[..],
     })))
 }

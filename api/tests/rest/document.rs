@@ -149,6 +149,8 @@ fn incidents_rules_and_ledgers_are_documented_field_by_field() {
     assert_eq!(fields(serde_json::to_value(rule).unwrap()), properties("Rule"));
     let ledger = serde_json::to_value(schemas::ledger::Ledger::default()).unwrap();
     assert_eq!(fields(ledger), properties("Ledger"));
+    let kinds: Vec<&str> = schemas::alarm::AlarmKind::ALL.iter().map(|kind| kind.name()).collect();
+    assert_eq!(DOCUMENT["components"]["schemas"]["Alarm"]["properties"]["kind"]["enum"], serde_json::json!(kinds));
 }
 
 #[test]

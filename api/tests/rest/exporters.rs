@@ -90,6 +90,30 @@ fn metrics_add_up_over_shards_and_count_requests_by_route() {
     assert!(text.contains("\nprocess_resident_memory_bytes "));
 }
 
+/// Heard for 20 s and then no more; the analysts tell what the service shows.
+#[test]
+fn an_exporter_that_falls_silent_is_shown_with_its_alarm() {
+    let mut analyst = analytics::Analyst::new(&analytics::Config::default(), analytics::metrics::Metrics::default());
+    let server = Server::start();
+    server.app.live.is_warned_by(analyst.alarms());
+    for second in 0..60 {
+        let told = snapshot(0, "192.0.2.1", second.min(20), START.plus(second.min(20) * 1_000));
+        let told = Snapshot { taken_at: START.plus(second * 1_000), ..told };
+        server.app.live.observe(&told);
+        analyst.observe(told);
+        analyst.tick(START.plus(second * 1_000));
+    }
+    server.clock.advance(60_000);
+    let status = server.get("/api/v1/status");
+    let alarm = &status.succeeds(200).json["alarms"][0];
+    assert_eq!((&alarm["kind"], &alarm["exporter"]), (&json!("exporter_silent"), &json!("192.0.2.1")));
+    assert_eq!(status.json["overall"], "degraded");
+    for exporter in [&server.get("/api/v1/exporters/192.0.2.1").json["exporter"], &server.get("/api/v1/exporters").json["exporters"][0]] {
+        assert_eq!(exporter["alarms"][0]["text"], "nothing was heard for 39 s");
+    }
+    assert!(server.metrics().contains("\nweir_analytics_alarms{kind=\"exporter_silent\"} 1\n"));
+}
+
 /// Samples of interface 3, 20 s apart: 1,000,000 octets in 1,000 packets in, nothing out.
 fn counted(exporter: &str, number: u64) -> Snapshot {
     let zero = [Counter::Bits32(0); 3];

@@ -137,7 +137,7 @@ fn a_node_under_an_incident_is_in_attack_and_so_is_the_overall_status() {
         status.succeeds(200).json,
         json!({
             "ok": true, "overall": "under_attack", "nodes_total": 1, "nodes_online": 1, "under_attack": 1,
-            "nodes": [{ "uuid": uuid, "name": "a", "status": "attack", "pps": 0, "active_incidents": 1 }],
+            "alarms": [], "nodes": [{ "uuid": uuid, "name": "a", "status": "attack", "pps": 0, "active_incidents": 1 }],
         })
     );
     assert_eq!(server.get("/api/v1/nodes?status=attack").json["total"], 1);
