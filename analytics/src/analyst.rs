@@ -21,6 +21,7 @@ use crate::incident::blind::Quiet;
 use crate::incident::{self, Case, Change};
 use crate::merge::{self, Merger, SLOTS_PER_SECOND, Track, slot_of};
 use crate::metrics::Metrics;
+use crate::planned::{self, Planned};
 use crate::sight::{Board, Sight};
 
 /// Ended incidents that still hear of their rules.
@@ -85,6 +86,7 @@ pub struct Analyst {
     recent: VecDeque<Incident>,
     baselines: Arc<Baselines>,
     sight: Sight,
+    planned: Planned,
     shown_at: Timestamp,
     groups: Groups,
     grouped_at: Timestamp,
@@ -107,6 +109,7 @@ impl Analyst {
             recent: VecDeque::new(),
             baselines: Arc::new(Baselines::new(&config.baseline, metrics.clone())),
             sight: Sight::new(config.sight.clone(), metrics.clone()),
+            planned: Planned::default(),
             shown_at: Timestamp::default(),
             groups: Groups::default(),
             grouped_at: Timestamp::default(),
@@ -129,6 +132,11 @@ impl Analyst {
     /// Replaces the limits that are set at run time: those of nodes and the API's thresholds.
     pub fn set_limits(&mut self, overrides: &[Override]) {
         self.limits = self.limits.with_runtime(overrides);
+    }
+
+    /// Replaces the maintenance windows.
+    pub fn set_planned(&mut self, windows: Vec<planned::Window>) {
+        self.planned.set(windows);
     }
 
     /// The limits that hold now; those for the counters are part of it.
@@ -241,6 +249,9 @@ impl Analyst {
                 return;
             }
         }
+        if self.planned.silences(target, now, &self.metrics) {
+            return;
+        }
         if self.cases.len() >= self.rules.open_max {
             self.metrics.incident_refused(target.prefix);
             return;
@@ -258,6 +269,9 @@ impl Analyst {
     }
 
     fn end(&mut self, now: Timestamp, events: &mut Vec<Event>) {
+        for (target, text) in self.planned.resolved(self.cases.keys().copied(), now) {
+            events.extend(self.close(target, IncidentStatus::Resolved, &text, now));
+        }
         let over = |case: &&Case| case.is_over(self.merger.get(&case.target), &self.rules, now);
         let ended: Vec<Target> = self.cases.values().filter(over).map(|case| case.target).collect();
         for target in ended {

@@ -14,6 +14,7 @@ pub mod loss;
 pub mod merge;
 pub mod metrics;
 pub mod mitigate;
+pub mod planned;
 pub mod sight;
 
 pub use analyst::{Analyst, Event};

@@ -59,6 +59,8 @@ counts! {
     withheld_crowd = "weir_analytics_findings_withheld_crowd_total",
     /// Times that a target was over its limit by what has the shape of a transfer, while no answers could be seen.
     withheld_shape = "weir_analytics_findings_withheld_shape_total",
+    /// Times that a target was over its limit within a maintenance window.
+    findings_silenced = "weir_analytics_findings_silenced_total",
     /// Alarms raised: the detector did not see, or not well.
     alarms_raised = "weir_analytics_alarms_raised_total",
     /// Alarms ended.
@@ -136,6 +138,13 @@ impl Metrics {
 
     pub(crate) fn value_held(&self) {
         one(&self.0.baseline_values_held);
+    }
+
+    pub(crate) fn finding_silenced(&self, target: Prefix, window: &str, is_new: bool) {
+        one(&self.0.findings_silenced);
+        if is_new {
+            tracing::info!(%target, window, "over the limit, and planned");
+        }
     }
 
     pub(crate) fn finding_folded(&self) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use analytics::config::Override;
 use analytics::mitigate::driver::Handle;
+use analytics::planned::Window;
 use analytics::{Analyst, Event};
 use collector::enrich::SharedTables;
 use collector::shard::SharedLimits;
@@ -48,6 +49,8 @@ pub enum Control {
     },
     /// The nodes as they are now, with limits of their own.
     Nodes(Vec<Node>),
+    /// The maintenance windows as they are now.
+    Maintenance(Vec<Window>),
     /// What became of a rule.
     Rule(Box<Rule>),
     /// An incident that could not be saved, to be tried again.
@@ -189,6 +192,7 @@ impl Worker {
                 self.limits.set(self.analyst.limits().for_counters());
                 self.nodes = references(&nodes);
             }
+            Control::Maintenance(windows) => self.analyst.set_planned(windows),
             Control::Rule(rule) => {
                 if let Some(event) = self.analyst.rule_changed(&rule, now) {
                     // Mitigation knows, it is where this comes from.

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::mitigation::{self, RuleStore};
 use crate::notify::Notifier;
 use crate::query::names::Known;
-use crate::state::{State, incidents, nodes};
+use crate::state::{State, incidents, maintenance, nodes};
 use crate::store::Keeper;
 
 /// How long a stop that withdraws rules waits for the speakers.
@@ -69,6 +69,7 @@ impl Pipe {
 
         let mut analyst = Analyst::new(&config.analytics, metrics.analytics.clone());
         analyst.set_limits(&overrides(&known));
+        analyst.set_planned(state.read(move |connection| maintenance::windows(connection, now)).await?);
         let limits = analyst.limits().for_counters();
         let pause = Duration::from_secs(config.analytics.baseline.save_seconds);
         let baselines = baselines::Keeper::start(analyst.baselines(), &config.data_dir, pause, clock.clone())?;

@@ -11,6 +11,7 @@ mod freeze;
 mod health;
 mod incidents;
 mod interfaces;
+mod maintenance;
 mod nodes;
 mod openapi;
 mod rules;
@@ -32,6 +33,7 @@ pub fn all() -> impl Iterator<Item = Route> {
         rules::ROUTES,
         freeze::ROUTES,
         allowlist::ROUTES,
+        maintenance::ROUTES,
         analytics::ROUTES,
         tokens::ROUTES,
     ]

@@ -18,6 +18,7 @@ pub mod allowlist;
 pub mod audit;
 pub mod idempotency;
 pub mod incidents;
+pub mod maintenance;
 pub mod migrations;
 pub mod nodes;
 pub mod rules;

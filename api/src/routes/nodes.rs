@@ -135,16 +135,16 @@ pub(super) async fn add(call: &Call, new: New) -> Result<(Node, Secret), ApiErro
         Ok(audit::add(transaction, now, &actor, &entry)?)
     };
     call.app.state.write(add).await?;
-    watch(&call.app).await?;
+    watch(&call.app, call.now).await?;
     Ok((node, key))
 }
 
 /// Tells the pipe of the nodes as they are now.
-async fn watch(app: &App) -> Result<(), ApiError> {
+async fn watch(app: &App, now: Timestamp) -> Result<(), ApiError> {
     let all = app.state.read(nodes::all).await.map_err(ApiError::from)?;
     app.live.watch(all.iter().map(|node| node.ip));
     app.analysis.tell(Control::Nodes(all));
-    Ok(())
+    super::maintenance::tell(app, now).await
 }
 
 async fn create(mut call: Call) -> Result<Answer, ApiError> {
@@ -222,7 +222,7 @@ async fn change(mut call: Call) -> Result<Answer, ApiError> {
         Ok(node)
     };
     let node = call.app.state.write(work).await?;
-    watch(&call.app).await?;
+    watch(&call.app, call.now).await?;
     let view = View::of(&call.app, call.now).await?;
     Ok(Answer::ok(json!({ "node": view.detail(&node) })))
 }
@@ -236,7 +236,7 @@ async fn delete(call: Call) -> Result<Answer, ApiError> {
         Ok::<_, ApiError>(audit::add(transaction, now, &caller.actor(), &entry)?)
     };
     call.app.state.write(work).await?;
-    watch(&call.app).await?;
+    watch(&call.app, call.now).await?;
     Ok(Answer::Nothing)
 }
 

@@ -7,7 +7,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::StateError;
 
 /// The migrations in order; a file that has been released is never changed.
-const MIGRATIONS: &[&str] = &[include_str!("../../../schemas/sqlite/0001_state.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../../../schemas/sqlite/0001_state.sql"), include_str!("../../../schemas/sqlite/0002_maintenance.sql")];
 
 /// Brings the database up to the last migration.
 ///

@@ -9,6 +9,7 @@ mod envelope;
 mod exporters;
 mod harness;
 mod incidents;
+mod maintenance;
 mod nodes;
 mod parameters;
 mod roles;
