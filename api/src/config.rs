@@ -174,14 +174,6 @@ impl Config {
         check::read(&text).map_err(problems)
     }
 
-    /// The limits that hold for a node: packets and bits a second.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a limit is a rate, 53 bits are more than it needs")]
-    pub fn limits_of(&self, threshold_pps: Option<u64>) -> (f64, f64) {
-        let threshold = &self.analytics.threshold;
-        (threshold_pps.unwrap_or(threshold.packets_per_second) as f64, threshold.bits_per_second as f64)
-    }
-
     /// What is wrong though each key by itself can be read: the key's path and the fault.
     fn contradictions(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();

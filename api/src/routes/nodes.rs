@@ -4,11 +4,13 @@ use axum::routing::MethodFilter;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use schemas::incident::Incident;
+use analytics::detect::limit::Limits;
+use schemas::counter::{Direction, Target};
+use schemas::incident::{Incident, Metric};
 use schemas::net::Address;
 use schemas::time::Timestamp;
 
-use crate::analysis::Control;
+use crate::analysis::{Control, overrides};
 use crate::app::App;
 use crate::auth::{Access, Role, Secret};
 use crate::error::ApiError;
@@ -256,15 +258,19 @@ fn record(node: &Node) -> Value {
 pub(super) struct View<'a> {
     app: &'a App,
     pub(super) active: Vec<Incident>,
+    limits: Limits,
     heard: bool,
 }
 
 impl<'a> View<'a> {
     pub(super) async fn of(app: &'a App, now: Timestamp) -> Result<Self, ApiError> {
         let active = app.state.read(incidents::active).await.map_err(ApiError::from)?;
+        let all = app.state.read(nodes::all).await.map_err(ApiError::from)?;
+        let analytics = &app.config.analytics;
+        let limits = Limits::with_hostgroups(analytics.threshold.clone(), analytics.hostgroups.clone(), &overrides(&all));
         let silence_max = app.config.api.exporter_silence_seconds_max.saturating_mul(1_000);
         let heard = app.live.last_heard().is_some_and(|last| now.since(last) <= silence_max);
-        Ok(Self { app, active, heard })
+        Ok(Self { app, active, limits, heard })
     }
 
     /// How many incidents that are going on touch the node.
@@ -282,9 +288,12 @@ impl<'a> View<'a> {
             return "offline";
         }
         let rate = self.app.live.rate(node.ip);
-        let (packets_max, bits_max) = self.app.config.limits_of(node.threshold_pps);
-        let over = |value: f64, limit: f64| limit > 0.0 && value > limit * ELEVATED_SHARE;
-        if over(rate.packets_per_second, packets_max) || over(rate.bits_per_second, bits_max) { "elevated" } else { "online" }
+        let target = Target { prefix: node.ip.host(), direction: Direction::Incoming };
+        // The limit that would open an incident: the most specific one, raised by what is learned. Those that are off are infinite.
+        let limit = self.app.live.baselines().raise(self.limits.of(target), target);
+        let over = |value: f64, metric: Metric| value > limit.get(metric) * ELEVATED_SHARE;
+        let is_elevated = over(rate.packets_per_second, Metric::PacketsPerSecond) || over(rate.bits_per_second, Metric::BitsPerSecond);
+        if is_elevated { "elevated" } else { "online" }
     }
 
     pub(super) fn packets_per_second(&self, node: &Node) -> u64 {

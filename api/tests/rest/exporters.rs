@@ -3,7 +3,7 @@
 use collector::enrich::interface::{Source, Told};
 use serde_json::{Value, json};
 
-use schemas::counter::{DomainReport, ExporterReport, SamplingSource, Snapshot};
+use schemas::counter::{Direction, DomainReport, ExporterReport, SamplingSource, Snapshot, Target};
 use schemas::flow::Version;
 use schemas::interface::{Counter, CounterSample};
 use schemas::ledger::{Ledger, StoreLedger};
@@ -71,6 +71,22 @@ fn a_node_is_online_while_any_exporter_is_heard() {
     assert_eq!(server.get("/api/v1/status").json["overall"], "operational");
     server.clock.advance(90_001);
     assert_eq!(server.get("/api/v1/nodes").json["nodes"][0]["status"], "offline");
+}
+
+/// 80,000 packets a second are over 70 % of the general limit of 100,000, and far below that of a host that has one of its own.
+#[test]
+fn a_node_is_elevated_by_the_limit_that_holds_for_it() {
+    let own = toml::from_str("target = \"203.0.113.7\"\npackets_per_second = 1000000").unwrap();
+    let server = Server::start_with(|config| config.analytics.threshold.hosts = vec![own]);
+    server.app.live.observe(&snapshot(0, "192.0.2.1", 3, START));
+    let rate = analytics::baseline::Rate { packets_per_second: 80_000.0, bits_per_second: 0.0 };
+    let addresses = ["203.0.113.7", "203.0.113.8"];
+    let target = |address: &str| Target { prefix: address.parse().unwrap(), direction: Direction::Incoming };
+    server.app.live.baselines().show_suspects(addresses.map(|address| (target(address), rate)).into(), START);
+    for (address, status) in addresses.into_iter().zip(["online", "elevated"]) {
+        let node = server.post("/api/v1/nodes", &json!({ "name": address, "ip": address }));
+        assert_eq!(node.succeeds(201).json["node"]["status"], status);
+    }
 }
 
 #[test]
