@@ -200,9 +200,11 @@ impl Case {
     #[must_use]
     pub fn is_over(&self, track: Option<&Track>, rules: &config::Incident, now: Timestamp) -> bool {
         let unknown = if self.restored { LATENESS_UNKNOWN_MILLISECONDS } else { 0 };
-        let late = track.map_or(0, |track| track.lateness.milliseconds()).max(unknown).min(RING_SECONDS * 1_000);
-        let quiet_since = start_of(self.last_warm + 1).max(self.probe.since().unwrap_or_default()).max(self.blind.seen_at());
-        now.since(quiet_since) >= rules.hold_seconds * 1_000 + late
+        let (hold, late) = (rules.hold_seconds * 1_000, track.map_or(0, |track| track.lateness.milliseconds()));
+        let is_quiet = |since: Timestamp, late: u64| now.since(since) >= hold + late.min(RING_SECONDS * 1_000);
+        // What was on its way at the restart has arrived before a probe begins.
+        let last_seen = start_of(self.last_warm + 1).max(self.blind.seen_at());
+        is_quiet(last_seen, late.max(unknown)) && self.probe.since().is_none_or(|since| is_quiet(since, late))
     }
 
     /// Whether anybody who saw the attack has seen that it is quiet; one that is held is told.

@@ -110,8 +110,8 @@ fn a_sampled_flood_opens_in_the_window_of_a_tenth_of_a_second() {
     let [Event::Opened(incident)] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!((incident.family, incident.subtype.as_deref()), (Family::UdpFlood, Some("memcached_amplification")));
     assert_eq!((incident.started_at, incident.detected_at), (Timestamp(START), Timestamp(START + 100)));
-    // 1/√45 = 15 % of error leave 85; 45,000 packets in its one second are peak and total alike.
-    assert_eq!((incident.confidence, incident.peak_pps, incident.total_packets), (85, 45_000, 45_000));
+    // 1/√45 = 15 % of error leave 85; twice that, of √(0.999/45), is taken off the 45,000 packets of its one second.
+    assert_eq!((incident.confidence, incident.peak_pps, incident.total_packets), (85, 31_590, 45_000));
     assert_eq!(incident.evidence.len(), 2);
     assert_eq!(incident.evidence[0].window_milliseconds, 100);
     assert_eq!(incident.top_src_ips[0].share, 0.6667);
@@ -325,17 +325,20 @@ fn an_incident_behind_a_rule_ends_only_when_a_probe_finds_nothing() {
 
 #[test]
 fn a_carpet_over_the_limit_of_every_host_is_one_incident() {
-    let mut world = World::new(&Config::default());
-    for slot in 0..20 {
-        let at = f64::from(slot) / 10.0;
-        world.at(at + 0.1);
-        for host in 0..256 {
-            world.hear(0, to(&format!("203.0.113.{host}")), [(at, udp(20_000.0, 100.0, 20_000.0))], None);
+    for hosts in [256_u32, 16] {
+        let mut world = World::new(&Config::default());
+        for slot in 0..20 {
+            let at = f64::from(slot) / 10.0;
+            world.at(at + 0.1);
+            for host in 0..hosts {
+                world.hear(0, to(&format!("203.0.113.{host}")), [(at, udp(22_000.0, 100.0, 22_000.0))], None);
+            }
+            let all = f64::from(hosts) * 22_000.0;
+            world.hear(0, to("203.0.113.0/24"), [(at, udp(all, 100.0, all))], None).tick();
         }
-        world.hear(0, to("203.0.113.0/24"), [(at, udp(5_120_000.0, 100.0, 5_120_000.0))], None).tick();
+        let targets: Vec<String> = world.opened().iter().map(|incident| incident.target.to_string()).collect();
+        assert_eq!(targets, ["203.0.113.0/24"], "{hosts} hosts");
     }
-    let targets: Vec<String> = world.opened().iter().map(|incident| incident.target.to_string()).collect();
-    assert_eq!(targets, ["203.0.113.0/24"]);
 }
 
 /// One host at 2,000,000 packets/s takes its prefix over its limit too: the host is what is attacked.

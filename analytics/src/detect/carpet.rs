@@ -29,8 +29,8 @@ pub fn is_of_one(prefix: Target, crossing: &Crossing, narrower: impl Iterator<It
 
 /// What of a prefix's mean no host within explains.
 ///
-/// A host explains its part if it is judged by a limit of its own, if it carries half of the prefix's traffic, or if it is over its limit and one of
-/// the `hosts_max` largest such: the rest of those is spread so wide that the prefix is what is meant.
+/// A host explains its part if it is judged by a limit of its own, if it carries half of the prefix's traffic, or if it is over its limit and at most
+/// `hosts_max` are: more of them at once have one attack in common.
 #[must_use]
 pub fn unexplained(prefix: Target, crossing: &Crossing, merger: &Merger, limits: &Limits, hosts_max: usize) -> f64 {
     let (mut explained, mut over) = (0.0, Vec::new());
@@ -46,8 +46,7 @@ pub fn unexplained(prefix: Target, crossing: &Crossing, merger: &Merger, limits:
             over.push(mean);
         }
     }
-    over.sort_by(|one, other| other.total_cmp(one));
-    crossing.value - explained - over.iter().take(hosts_max).sum::<f64>()
+    crossing.value - explained - if over.len() > hosts_max { 0.0 } else { over.iter().sum::<f64>() }
 }
 
 /// Whether a host carries at least half of what its prefix carries in the same window, and so is the target, not one of many.

@@ -10,6 +10,10 @@ use crate::merge::{RING_SECONDS, Ring, SLOTS_PER_SECOND};
 
 /// Lengths of the windows in slots.
 pub const WINDOW_SLOTS: [u64; 4] = [1, 10, 50, 300];
+/// Windows that a peak is taken from, in slots, and the standard errors of sampling that are taken off first.
+///
+/// The largest of a minute's seconds is some two errors too large where samples are few. The mean of 30 s is one of few, and nearly what it seems.
+const PEAKS: [(u64, f64); 3] = [(SLOTS_PER_SECOND, 2.0), (50, 2.0), (300, 0.0)];
 // Slots hold parts of flows: what is over the limit by rounding alone is not over it.
 const ROUNDING: f64 = 1.0 + 1e-6;
 
@@ -57,9 +61,9 @@ pub struct Scan {
     pub first: Option<u64>,
     /// Last slot of the last second of which a mean is still over its limit times `end_ratio`.
     pub last_warm: Option<u64>,
-    /// Largest packets a second of one second.
+    /// Largest packets a second of one second; where samples are few, what they prove.
     pub peak_packets: f64,
-    /// Largest bits a second of one second.
+    /// Largest bits a second of one second; where samples are few, what they prove.
     pub peak_bits: f64,
     /// How many times over its limit the largest second is, by the metric that is most so.
     pub peak_ratio: f64,
@@ -236,16 +240,20 @@ impl Scanner {
 
     /// Peaks, and whether the target is still warm, by the second that ends with slot `last`.
     fn see_second(&self, last: u64, look: &Look<'_>, scan: &mut Scan) {
-        for (metric, value, _) in self.means(last, SLOTS_PER_SECOND) {
-            match metric {
-                Metric::PacketsPerSecond => scan.peak_packets = scan.peak_packets.max(value),
-                Metric::BitsPerSecond => scan.peak_bits = scan.peak_bits.max(value),
-                _ => {}
-            }
-            let ratio = value / look.limit.get(metric);
-            scan.peak_ratio = scan.peak_ratio.max(ratio);
-            if ratio >= look.rules.end_ratio {
-                scan.last_warm = Some(last);
+        if self.means(last, SLOTS_PER_SECOND).any(|(metric, value, _)| value >= look.limit.get(metric) * look.rules.end_ratio) {
+            scan.last_warm = Some(last);
+        }
+        for (slots, errors) in PEAKS {
+            let (to, from) = (self.before(last + 1), self.before((last + 1).saturating_sub(slots)));
+            let proven = (1.0 - errors * sampling_error(to.samples - from.samples, to.packets - from.packets)).max(0.0);
+            for (metric, value, _) in self.means(last, slots) {
+                let value = value * proven;
+                match metric {
+                    Metric::PacketsPerSecond => scan.peak_packets = scan.peak_packets.max(value),
+                    Metric::BitsPerSecond => scan.peak_bits = scan.peak_bits.max(value),
+                    _ => {}
+                }
+                scan.peak_ratio = scan.peak_ratio.max(value / look.limit.get(metric));
             }
         }
     }
@@ -415,6 +423,14 @@ mod tests {
     fn a_flood_of_twice_the_limit_shows_within_a_second() {
         assert!(chance(200.0, fewest(1_000.0, 10, 1.0)) > 0.999);
         assert!(chance(100.0, fewest(2_000.0, 10, 1.0)) > 0.95);
+    }
+
+    /// 120,000 packets a second, 1 in 1,000, and 150,000 in one of them: its 150 samples, less two errors, prove 125,500.
+    #[test]
+    fn a_peak_is_what_the_samples_prove() {
+        let samples = |back: u64| if back < 10 { 15.0 } else { 12.0 };
+        let found = scan(&ring((0..300).map(|back| (NOW - back, samples(back) * 1e3, samples(back) * 1e5, samples(back)))), (NOW, NOW));
+        assert!((found.peak_packets - 125_518.0).abs() < 20.0, "{}", found.peak_packets);
     }
 
     /// A flow of 60 s with 1 Gbit leaves 1/600 of it, 208,333 octets, in each slot: 16.7 Mb/s.
