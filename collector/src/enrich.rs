@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! MMDB files ─┐ layer                      loader's thread               shard's thread
-//! CSV file   ─┼──────► overlay ► Table, Places ─► SharedTables ─► Enricher ► labels of the batch
+//! CSV file   ─┼──────► overlay ► Table, Places ─► SharedTables ─► Enricher ► labels of a parcel for the store
 //! config     ─┘         (load)                     (swapped as a whole)
 //! ```
 
@@ -29,7 +29,6 @@ use schemas::net::Address;
 use schemas::place::{Place, Places};
 
 pub use application::Applications;
-use boundary::Repeats;
 pub use config::Config;
 pub use load::Enrichment;
 use table::Table;
@@ -116,7 +115,6 @@ impl SharedTables {
 pub struct Enricher {
     /// Looks whether there are new tables, without a lock, once a batch: all rows of a batch have the numbers of one generation.
     tables: Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>,
-    repeats: Option<Repeats>,
 }
 
 impl Default for Enricher {
@@ -129,22 +127,12 @@ impl Enricher {
     /// Labels with the tables that are in force.
     #[must_use]
     pub fn new(tables: &SharedTables) -> Self {
-        Self { tables: Cache::new(Arc::clone(&tables.0)), repeats: None }
+        Self { tables: Cache::new(Arc::clone(&tables.0)) }
     }
 
-    /// The same, with repeats marked.
-    #[must_use]
-    pub fn marking(self, repeats: Repeats) -> Self {
-        Self { repeats: Some(repeats), ..self }
-    }
-
-    /// Writes the labels of all rows, once decoding has written their columns.
+    /// Writes where the ends of all rows lie, once decoding has written their columns.
     pub fn enrich(&mut self, batch: &mut FlowBatch) {
-        let tables = self.tables.load();
-        tables.label(batch);
-        if let Some(repeats) = &mut self.repeats {
-            repeats.mark(batch);
-        }
+        self.tables.load().label(batch);
     }
 }
 

@@ -19,7 +19,7 @@ use schemas::time::Timestamp;
 use crate::config::Config;
 use crate::count::Counter;
 use crate::decode::{Datagram, Decoder, ROWS_PER_DATAGRAM_MAX, Templates};
-use crate::enrich::Enricher;
+use crate::enrich::boundary::Repeats;
 use crate::exporter::Exporters;
 use crate::metrics::{BurstTimes, Metrics};
 use crate::receive::gather::Gather;
@@ -42,7 +42,7 @@ pub struct Pipe {
     exporters: Exporters,
     decoder: Decoder,
     batch: FlowBatch,
-    enricher: Enricher,
+    repeats: Option<Repeats>,
     counter: Counter,
     /// The way to the store; without one, records are counted and not kept.
     store: Option<Handover>,
@@ -61,7 +61,7 @@ impl Pipe {
             exporters: Exporters::new(allowed, config.receive.exporters_max),
             decoder: Decoder::new(&config.decode, templates),
             batch: FlowBatch::with_capacity(ROWS_COUNTED_MAX),
-            enricher: Enricher::default(),
+            repeats: None,
             counter: Counter::new(&config.count, networks, limits),
             store: None,
             slot_ends: Timestamp::default(),
@@ -69,10 +69,10 @@ impl Pipe {
         }
     }
 
-    /// The same, with rows labelled by `enricher`.
+    /// The same, with records of traffic that is counted elsewhere marked.
     #[must_use]
-    pub fn enriched(self, enricher: Enricher) -> Self {
-        Self { enricher, ..self }
+    pub fn marking(self, repeats: Repeats) -> Self {
+        Self { repeats: Some(repeats), ..self }
     }
 
     /// The same, with every record handed on to a store as well.
@@ -131,7 +131,9 @@ impl Pipe {
     }
 
     fn count(&mut self, now: Timestamp) {
-        self.enricher.enrich(&mut self.batch);
+        if let Some(repeats) = &mut self.repeats {
+            repeats.mark(&mut self.batch);
+        }
         self.counter.count(&self.batch, &mut self.exporters, now);
         if let Some(store) = &mut self.store {
             store.take(&self.batch, &mut self.exporters, now);

@@ -97,8 +97,8 @@ impl Collector {
             let repeats = Repeats::new(collector.interfaces.published(), networks.clone());
             let shard = Shard {
                 pipe: Pipe::new(number, config, templates, networks.clone(), limits.clone())
-                    .enriched(Enricher::new(collector.enrichment.tables()).marking(repeats))
-                    .stored(stores.next()),
+                    .marking(repeats)
+                    .stored(stores.next().map(|store| store.labelling(Enricher::new(collector.enrichment.tables())))),
                 sources,
                 limits: collector.limits.clone(),
                 snapshots: sender.clone(),

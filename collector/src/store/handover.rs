@@ -14,6 +14,7 @@ use schemas::time::Timestamp;
 use super::account::{Account, Bill, Charge, Fate};
 use super::config::Config;
 use super::room::{Left, Rates, Room, Verdict};
+use crate::enrich::Enricher;
 use crate::exporter::Exporters;
 
 /// Rows of a parcel: few enough that they are still in the processor's cache when they are encoded.
@@ -100,6 +101,8 @@ pub struct Handover {
     spare: Vec<Parcel>,
     emptied: Receiver<Parcel>,
     filled: Sender<Parcel>,
+    /// Says where the ends of a parcel's rows lie: thousands of look-ups side by side, where a burst of datagrams has dozens.
+    enricher: Enricher,
     /// All exporters together.
     sum: Handed,
     /// Number of the parcel that is filled, from 1.
@@ -113,6 +116,12 @@ pub struct Handover {
 }
 
 impl Handover {
+    /// The same, with the rows of its parcels labelled by `enricher`.
+    #[must_use]
+    pub fn labelling(self, enricher: Enricher) -> Self {
+        Self { enricher, ..self }
+    }
+
     /// Takes over the rows of a batch, or counts them as dropped where no room has come back in time. Rows whose sampling rate may yet be
     /// told wait for it.
     pub fn take(&mut self, batch: &FlowBatch, exporters: &mut Exporters, now: Timestamp) {
@@ -199,13 +208,7 @@ impl Handover {
         if rows == 0 {
             return true;
         }
-        let fits = |parcel: &Parcel| {
-            let (own, new) = (&parcel.batch.labels, &batch.labels);
-            // A block's place numbers are looked up in one generation of the tables.
-            let is_same_generation = !own.are_written() || !new.are_written() || Arc::ptr_eq(own.places(), new.places());
-            parcel.batch.remaining() >= rows && is_same_generation
-        };
-        if self.filling.as_ref().is_some_and(|parcel| !fits(parcel)) {
+        if self.filling.as_ref().is_some_and(|parcel| parcel.batch.remaining() < rows) {
             self.send();
         }
         if self.filling.is_none() {
@@ -250,9 +253,10 @@ impl Handover {
 
     /// Sends on what is there.
     pub fn send(&mut self) {
-        let Some(parcel) = self.filling.take() else {
+        let Some(mut parcel) = self.filling.take() else {
             return;
         };
+        self.enricher.enrich(&mut parcel.batch);
         // There is room for all parcels that there are: only a store that has ended takes none.
         if let Err(error) = self.filled.try_send(parcel) {
             let (mut parcel, mut bill) = (error.into_inner(), Bill::default());
@@ -367,6 +371,7 @@ pub fn handovers(config: &Config, shards: usize, rows_min: usize) -> (Vec<Handov
             spare,
             emptied,
             filled: filled_sender.clone(),
+            enricher: Enricher::default(),
             sum,
             number: 0,
             began: Timestamp::default(),

@@ -5,6 +5,8 @@ use schemas::flow::{Column, ColumnSet, Origin, Segment, Version};
 use schemas::net::PrefixSet;
 
 use super::*;
+use crate::enrich::config::Assignment;
+use crate::enrich::{self, Enrichment, SharedTables};
 
 const A: Address = Address::from_v4(1);
 const B: Address = Address::from_v4(2);
@@ -97,21 +99,34 @@ fn while_the_store_pauses_what_is_left_is_filled_before_it_is_sent() {
     assert_eq!(rows, [1, 1, 10, 10]);
 }
 
+/// Of batches that came before and behind new tables.
 #[test]
-fn one_batch_holds_the_place_numbers_of_one_generation() {
-    let (mut handover, intake) = one(1_000);
-    let mut exporters = exporters();
-    let generations = [Arc::default(), Arc::default()];
-    for places in [None, Some(&generations[0]), Some(&generations[0]), Some(&generations[1])] {
-        let mut batch = batch(&[(A, 1)]);
-        if let Some(places) = places {
-            batch.labels.mark_written(places);
-        }
+fn a_parcel_is_labelled_as_a_whole_by_the_tables_that_are_in_force_when_it_is_sent() {
+    let customer = |name: &str| Assignment { name: name.to_owned(), prefixes: vec!["192.0.2.0/24".parse().unwrap()] };
+    let tables = |name: &str| {
+        let config = enrich::Config { customers: vec![customer(name)], ..enrich::Config::default() };
+        Enrichment::start(&config).unwrap().tables().get()
+    };
+    let shared = SharedTables::default();
+    let (handover, intake) = one(1_000);
+    let (mut handover, mut exporters) = (handover.labelling(Enricher::new(&shared)), exporters());
+    let mut batch = FlowBatch::with_capacity(2);
+    batch.source_address[1] = "192.0.2.7".parse().unwrap();
+    batch.commit(2, Origin { present: ColumnSet::of(&[Column::SourceAddress]), ..Origin::of(A, Version::Netflow5) });
+    for name in ["before", "behind"] {
+        shared.set(tables(name));
         handover.take(&batch, &mut exporters, Timestamp(0));
     }
-    assert_eq!(heard(&intake).unwrap().batch.rows(), 3);
     handover.send();
-    assert!(Arc::ptr_eq(heard(&intake).unwrap().batch.labels.places(), &generations[1]));
+    let parcel = heard(&intake).unwrap();
+    let labels = &parcel.batch.labels;
+    let customers = labels.source_place[..4].iter().map(|number| labels.places().name(labels.places().place(*number).customer));
+    assert_eq!(customers.collect::<Vec<_>>(), ["", "behind", "", "behind"]);
+    intake.give_back(parcel);
+    shared.set(Arc::default());
+    handover.take(&batch, &mut exporters, Timestamp(0));
+    handover.send();
+    assert!(!heard(&intake).unwrap().batch.labels.are_written(), "there is nothing to tell any more");
 }
 
 #[test]
