@@ -14,7 +14,7 @@ const LONGEST_V4: u8 = 29;
 /// The longest IPv6 prefix that is told: a /64 is one link.
 const LONGEST_V6: u8 = 64;
 
-/// The smallest prefix within `watched` that holds [`SHARE`] of what the shards have last told of it; `watched` itself if nothing is known.
+/// The smallest prefix within `watched` that holds 85 % of what the shards have last told of it; `watched` itself if nothing is known.
 #[must_use]
 pub fn smallest(watched: Prefix, details: &[(usize, Box<Detail>)], metric: Metric) -> Prefix {
     let mut spread = Spread::default();

@@ -2,7 +2,7 @@
 //! the limits again.
 //!
 //! So a download is no incident, and the flood beside it is one, at its own size. Nothing is excused as a whole: each class of traffic of
-//! each large peer is, and of many small peers what their answers speak for ([`exchange`] and [`crowd`] have the rules and their figures;
+//! each large peer is, and of many small peers what their answers speak for (`exchange` and `crowd` have the rules and their figures;
 //! `docs/detection.md` has them in plain words).
 
 mod crowd;

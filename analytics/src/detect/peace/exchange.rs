@@ -48,7 +48,7 @@ pub struct Given {
     pub is_seen: bool,
     /// Whether answers may still come: flow records of a minute are told one after the other.
     pub may_come: bool,
-    /// Whether the whole traffic of the target has the shape of a few transfers: see [`is_shaped`].
+    /// Whether the whole traffic of the target has the shape of a few transfers: see `is_shaped`.
     pub is_shaped: bool,
 }
 
