@@ -57,15 +57,47 @@ const WINDOW_MILLISECONDS: u64 = 60_000;
 /// Offsets within this are none: headers of NetFlow v9 and IPFIX tell whole seconds, and networks delay.
 const NO_OFFSET_MILLISECONDS: u64 = 2_000;
 
+/// Datagrams in a row, over [`SET_MILLISECONDS`] at least, that must agree on a clock that was set forward.
+const SET_DATAGRAMS: u32 = 3;
+const SET_MILLISECONDS: u64 = 1_000;
+
 /// How far an exporter's clock is from ours, by the least delayed of its recent datagrams.
 ///
 /// `arrival - export` is the clock's offset plus a delay that is never negative, so its minimum is the best estimate. Two
 /// windows are held, so that the estimate follows a clock that is set.
+///
+/// A minimum believes whoever says the least, and anybody may forge a header: what lies below the estimate by more than headers and networks
+/// explain is believed when several datagrams in a row say so and none between them says otherwise.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ClockOffset {
     window_ends: u64,
     current: Option<i64>,
     previous: Option<i64>,
+    claim: Option<Claim>,
+}
+
+/// A clock that is told to be set forward.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    offset: i64,
+    since: Timestamp,
+    datagrams: u32,
+}
+
+impl Claim {
+    /// The claim with one more datagram that says `offset`; a new one if it says something else.
+    fn joined(claim: Option<Self>, offset: i64, arrival: Timestamp) -> Self {
+        match claim {
+            Some(claim) if claim.offset.abs_diff(offset) <= NO_OFFSET_MILLISECONDS => {
+                Self { offset: claim.offset.min(offset), datagrams: claim.datagrams.saturating_add(1), ..claim }
+            }
+            _ => Self { offset, since: arrival, datagrams: 1 },
+        }
+    }
+
+    fn holds(&self, arrival: Timestamp) -> bool {
+        self.datagrams >= SET_DATAGRAMS && arrival.since(self.since) >= SET_MILLISECONDS
+    }
 }
 
 impl ClockOffset {
@@ -75,6 +107,16 @@ impl ClockOffset {
             return 0;
         }
         let sample = signed_difference(arrival.0, export_milliseconds);
+        if self.least().is_some_and(|least| sample < least && least.abs_diff(sample) > NO_OFFSET_MILLISECONDS) {
+            let claim = Claim::joined(self.claim, sample, arrival);
+            if claim.holds(arrival) {
+                *self = Self { window_ends: arrival.0.saturating_add(WINDOW_MILLISECONDS), current: Some(claim.offset), ..Self::default() };
+            } else {
+                self.claim = Some(claim);
+            }
+            return self.estimate();
+        }
+        self.claim = None;
         if arrival.0 >= self.window_ends {
             // After a silence of more than a window, what was seen before it says nothing.
             self.previous = if arrival.0 < self.window_ends.saturating_add(WINDOW_MILLISECONDS) { self.current } else { None };
@@ -85,9 +127,13 @@ impl ClockOffset {
         self.estimate()
     }
 
+    fn least(&self) -> Option<i64> {
+        self.current.into_iter().chain(self.previous).min()
+    }
+
     /// The offset as estimated so far, in milliseconds.
     pub(crate) fn estimate(&self) -> i64 {
-        let least = self.current.into_iter().chain(self.previous).min().unwrap_or(0);
+        let least = self.least().unwrap_or(0);
         if least.unsigned_abs() <= NO_OFFSET_MILLISECONDS { 0 } else { least }
     }
 }
@@ -165,6 +211,30 @@ mod tests {
             clock.observe(1_000_000_000 + second * 1_000, Timestamp(1_007_200_000 + second * 1_000 + delay));
         }
         assert_eq!(clock.estimate(), 7_200_003);
+    }
+
+    /// A datagram each 100 ms by a clock in step, and three forged ones between any two of them that say an hour ahead.
+    #[test]
+    fn forged_headers_do_not_move_the_clock_of_an_exporter_that_is_heard() {
+        let mut clock = ClockOffset::default();
+        for now in (1_000_000_000..1_000_200_000).step_by(100) {
+            assert_eq!(clock.observe(now, Timestamp(now)), 0);
+            for forged in 1..=3 {
+                assert_eq!(clock.observe(now + 3_600_000, Timestamp(now + forged * 20)), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_is_followed_when_several_datagrams_say_so() {
+        let mut clock = ClockOffset::default();
+        clock.observe(1_000_000_000, Timestamp(1_000_000_000));
+        let offsets = [1_000_500, 1_001_000, 1_001_500, 1_002_000].map(|now| clock.observe(now * 1_000 + 300_000, Timestamp(now * 1_000)));
+        assert_eq!(offsets, [0, 0, -300_000, -300_000]);
+        // Three at once are one sender's burst, whoever that is.
+        let mut clock = ClockOffset::default();
+        clock.observe(1_000_000_000, Timestamp(1_000_000_000));
+        assert!((1..=9).all(|now| clock.observe(1_000_300_000, Timestamp(1_000_000_000 + now)) == 0));
     }
 
     #[test]
